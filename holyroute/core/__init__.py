@@ -1,0 +1,1 @@
+"""Values without I/O: what a call, a target, an attempt and its outcome are."""

@@ -1,0 +1,201 @@
+"""Everything that happened to one call."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from holyroute.core import verdicts
+from holyroute.core.events import AttemptFinished, CallFinished
+from holyroute.core.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
+    from holyroute.core.call import Call
+    from holyroute.core.clock import Clock
+    from holyroute.core.completion import Usage
+    from holyroute.core.events import Event
+    from holyroute.core.target import Target
+    from holyroute.core.verdicts import Verdict
+
+NO_CREDENTIAL = "no credential"  # how the reason of a skip begins when a key is missing
+
+_ids = itertools.count(1)
+
+
+class Planned(Protocol):
+    """What a trace wants to know of an attempt."""
+
+    @property
+    def target(self) -> Target:
+        """Who is asked."""
+
+    @property
+    def kind(self) -> str:
+        """Normal, probe or early."""
+
+    @property
+    def own(self) -> bool:
+        """Whether this is exactly what the script wrote."""
+
+    @property
+    def started(self) -> float:
+        """Monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt, for the record. Times in seconds; `started` counts from the start of the call."""
+
+    target: Target
+    kind: str  # normal, probe, early
+    verdict: Verdict
+    status: int | None
+    detail: str
+    started: float
+    seconds: float
+    retry_after: float | None
+    usage: Usage | None
+    cost: Decimal | None
+
+    def __str__(self) -> str:
+        status = f" {self.status}" if self.status else ""
+        detail = f" ({self.detail})" if self.detail else ""
+        return (
+            f"{self.target.name} at {self.target.provider.name}: {self.verdict.name}{status}{detail}, "
+            f"{self.seconds:.3f} s after {self.started:.3f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A candidate that was not asked, and why."""
+
+    target: Target
+    reason: str
+    retry_at: float | None = None  # monotonic seconds when it may be free again
+
+    def __str__(self) -> str:
+        return f"{self.target.name} at {self.target.provider.name}: not asked, {self.reason}"
+
+
+class Trace:
+    """The story of one call: whom it asked, what they said, who answered, what it cost.
+
+    Attributes:
+        id: number of the call in this process.
+        asked: the model or route that the caller named; None for the default route.
+        attempts: every attempt, in order.
+        skipped: every candidate that was passed over, with the reason.
+        answered_by: the target that answered, or None.
+        seconds: duration of the whole call, waits included.
+    """
+
+    def __init__(self, call: Call, clock: Clock, publish: Callable[[Event], None]) -> None:
+        self.id = next(_ids)
+        self.asked = call.asked
+        self.attempts: list[AttemptRecord] = []
+        self.skipped: list[Skip] = []
+        self.answered_by: Target | None = None
+        self.verdict: Verdict | None = None
+        self.began = clock.now()
+        self.began_wall = clock.wall()
+        self.seconds = 0.0
+        self.out_of_time = False
+        self.last: Outcome | None = None  # of the attempt before, while the call is under way
+        self._own: Outcome | None = None
+        self._last_answer: Outcome | None = None
+        self._first_error: Outcome | None = None
+        self._clock = clock
+        self._publish = publish
+
+    def record(self, attempt: Planned, outcome: Outcome) -> Outcome:
+        """Note how an attempt ended."""
+        now = self._clock.now()
+        record = AttemptRecord(
+            target=attempt.target,
+            kind=attempt.kind,
+            verdict=outcome.verdict,
+            status=outcome.status,
+            detail=outcome.detail,
+            started=attempt.started - self.began,
+            seconds=now - attempt.started,
+            retry_after=outcome.retry_after,
+            usage=outcome.usage,
+            cost=outcome.usage.cost(attempt.target.price) if outcome.usage else None,
+        )
+        self.attempts.append(record)
+        self._remember(attempt, outcome)
+        self._publish(AttemptFinished(self.id, record))
+        return outcome
+
+    def _remember(self, attempt: Planned, outcome: Outcome) -> None:
+        self.last = outcome
+        if attempt.own:
+            self._own = outcome
+        if outcome.response is not None:
+            self._last_answer = outcome
+        elif self._first_error is None:
+            self._first_error = outcome
+
+    def skip(self, target: Target, reason: str, retry_at: float | None = None) -> None:
+        """Note that a candidate was passed over."""
+        self.skipped.append(Skip(target, reason, retry_at))
+
+    @property
+    def best(self) -> Outcome:
+        """What to show when nobody answered: the caller's own target, the last answer, the first exception."""
+        shown = self._own or (None if self.out_of_time else self._last_answer or self._first_error)
+        if shown is not None:
+            return shown.final() if all(one.verdict is verdicts.CONTEXT_TOO_LONG for one in self.attempts) else shown
+        retry_at = self.retry_at
+        wait = None if retry_at is None else max(0.0, retry_at - self._clock.now())
+        verdict = verdicts.OUT_OF_TIME if self.out_of_time else verdicts.NOT_SENT
+        return Outcome(verdict=verdict, retry_after=wait)
+
+    def close(self, outcome: Outcome) -> Outcome:
+        """End the call; the outcome that comes back carries this trace."""
+        self.verdict = outcome.verdict
+        self.seconds = self._clock.now() - self.began
+        if outcome.is_answer and self.attempts:
+            self.answered_by = self.attempts[-1].target
+        # answers are large: from here on only the record is kept
+        self.last = self._own = self._last_answer = self._first_error = None
+        self._publish(CallFinished(self))
+        return replace(outcome, trace=self)
+
+    @property
+    def retry_at(self) -> float | None:
+        """Monotonic seconds when the first target may be free again, as far as anybody said; None otherwise."""
+        passed_over = [skip.retry_at for skip in self.skipped if skip.retry_at is not None]
+        asked = [
+            self.began + one.started + one.seconds + one.retry_after
+            for one in self.attempts
+            if one.retry_after is not None
+        ]
+        return min([*passed_over, *asked], default=None)
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD of all attempts that reported their usage; None where the answer's own cost is unknown."""
+        costs = [record.cost for record in self.attempts if record.cost is not None]
+        known = bool(self.attempts) and self.attempts[-1].cost is not None
+        return sum(costs[1:], costs[0]) if known else None
+
+    @property
+    def failovers(self) -> int:
+        """How often the call went on to another target."""
+        keys = [record.target.key for record in self.attempts]
+        return sum(before != after for before, after in itertools.pairwise(keys))
+
+    def __str__(self) -> str:
+        who = self.answered_by.name if self.answered_by else "nobody"
+        head = f"call {self.id} for {self.asked or 'the default route'}: answered by {who} after {self.seconds:.3f} s"
+        return "\n".join([head, *(f"  {line}" for line in (*self.attempts, *self.skipped))])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the clock and the observers belong to the process that made the call
+        return {key: value for key, value in self.__dict__.items() if key not in {"_clock", "_publish"}}

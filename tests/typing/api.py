@@ -1,0 +1,37 @@
+"""The public API as a type checker sees it; run by mypy, never executed."""
+
+from decimal import Decimal
+from typing import assert_type
+
+import requests
+
+import holyroute
+from holyroute.core.completion import Completion, Usage
+from holyroute.core.trace import Trace
+from holyroute.testing import FakeClock, Simulator
+
+client = holyroute.Client("holyroute.toml", task="simple_qa", time={"deadline": 30})
+answer = client.ask("Hello", priority="fast", temperature=0)
+assert_type(answer, Completion)
+assert_type(answer.content, str)
+assert_type(answer.usage, Usage | None)
+assert_type(answer.cost_usd, Decimal | None)
+assert_type(answer.trace, Trace | None)
+assert_type(client.chat([{"role": "user", "content": "Hello"}], models=["a", "b"]), Completion)
+
+session = holyroute.Session(task="simple_qa", retries=holyroute.standard_retry())
+assert_type(session.post("https://api.example.com/v1/chat/completions", json={}), requests.Response)
+assert_type(holyroute.post("https://api.example.com", json={}), requests.Response)
+assert_type(holyroute.trace_of(holyroute.get("https://api.example.com")), Trace | None)
+plain: requests.Session = session
+
+with holyroute.routing("code_generation", "high"), holyroute.direct():
+    pass
+
+error: requests.ConnectionError = holyroute.AllTargetsFailed("nobody")
+timeout: requests.Timeout = holyroute.DeadlineExceeded("too late")
+value: ValueError = holyroute.ConfigurationError("wrong")
+
+assert_type(FakeClock().now(), float)
+with Simulator() as provider:
+    assert_type(provider.base_url, str)
