@@ -1,0 +1,1 @@
+"""Settings: one TOML file, the environment and keywords become frozen records."""

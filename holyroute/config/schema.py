@@ -1,0 +1,83 @@
+"""The settings as frozen records, with their defaults, units and where a figure comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from holyroute.core.target import FailoverList, Provider, Route, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSettings:
+    """Seconds. `deadline`, `connect` and `read` are for `Client`; drop-in calls keep what the script wrote."""
+
+    deadline: float = 300.0  # a whole `Client` call
+    connect: float = 10.0  # one `Client` attempt
+    read: float = 120.0
+    dropin_deadline: float = 600.0  # a whole drop-in call; at least the script's own connect + read
+    dropin_connect: float = 10.0  # where a script set no timeout
+    dropin_read: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySettings:
+    """Asking the same target again; everything else fails over at once."""
+
+    blip: bool = True  # one retry of a lone fault
+    short_wait: float = 2.5  # seconds of Retry-After worth waiting for on the preferred target
+    retry_empty: bool = True  # an empty answer asks one more target
+    sole_attempts: int = 3  # attempts on a target that has no substitute
+    backoff_base: float = 0.5  # seconds, doubling, full jitter
+    backoff_max: float = 8.0
+    throttle_min: float = 2.0  # seconds, 429 without a hint on a sole target
+    throttle_max: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerSettings:
+    """When a target is left alone, and how it comes back."""
+
+    consecutive: int = 5  # failures in a row that trip
+    consecutive_slow: int = 3  # failures in a row that trip when they span at least `consecutive_span`
+    consecutive_span: float = 1.0  # seconds
+    failure_rate: float = 0.5  # share of failures in the window that trips …
+    minimum_calls: int = 10  # … from this many calls on
+    window: float = 60.0  # seconds, in 10 buckets
+    open_time: float = 5.0  # seconds, doubling with every trip
+    open_cap_min: float = 15.0  # the cap is clamp(20 × duration of the failed probe, min, max): probes then cost ≤ 5 %
+    open_cap_max: float = 60.0
+    probes: int = 1  # at the same time
+    successes: int = 2  # that close
+    lease_extra: float = 5.0  # seconds on top of the attempt's timeout before a silent probe counts as failed
+    lease_max: float = 120.0
+    early_probe_interval: float = 1.0  # seconds between probes while every candidate is open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingSettings:
+    """How targets are chosen where a call says nothing."""
+
+    task: str = "general"
+    priority: str = "normal"
+    order: str = "listed"  # listed, cheapest, fastest, weighted
+    reference: str = ""  # the target that savings are counted against; empty: the dearest one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything holyroute was told, checked and resolved."""
+
+    providers: Mapping[str, Provider]
+    models: Mapping[str, Target]
+    routes: Mapping[str, Mapping[str, Route]]  # task → priority → route
+    failover: Mapping[str, FailoverList]  # host, provider or model → list
+    latency: Mapping[str, float]  # latency class → seconds
+    time: TimeSettings = field(default_factory=TimeSettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
+    source: str = "built-in"  # the file that was read, for messages
