@@ -1,0 +1,1 @@
+"""How providers want a chat completion asked: paths, headers, bodies."""

@@ -1,0 +1,1 @@
+"""The engine: whom to ask, in which order, and what to make of the answers."""

@@ -1,0 +1,100 @@
+"""Which credential goes with an attempt: several keys rotate, a benched one is left alone."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holyroute.config.credentials import Credential
+from holyroute.core import verdicts
+from holyroute.core.trace import NO_CREDENTIAL
+
+if TYPE_CHECKING:
+    from holyroute.config.credentials import Keyring
+    from holyroute.core.call import Call
+    from holyroute.core.outcome import Outcome
+    from holyroute.core.target import Provider, Target
+    from holyroute.engine.attempt import Candidate
+    from holyroute.resilience.guard import Guards
+
+CREDENTIAL_HEADERS = ("Authorization", "api-key", "x-api-key")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A credential to go with, or the reason why there is none."""
+
+    credential: Credential | None = None  # None without a reason: the target needs none
+    with_callers_key: bool = False
+    refused: str | None = None
+    retry_at: float | None = None  # monotonic seconds
+
+
+class Wallet:
+    """Chooses credentials. Safe to share between threads."""
+
+    def __init__(self, keyring: Keyring, guards: Guards) -> None:
+        self._keyring = keyring
+        self._guards = guards
+        self._turns: dict[str, itertools.count[int]] = {}
+
+    def can_pay(self, candidate: Candidate) -> bool:
+        """Whether there is any credential to go with, benched or not, or none is needed."""
+        provider = candidate.target.provider
+        return candidate.at_home or not provider.api_key_env or bool(self._keyring.keys(provider))
+
+    def choose(self, candidate: Candidate, call: Call, now: float) -> Choice:
+        """A credential that is not benched for this target, the caller's own first at the caller's own host."""
+        choices = self._choices(candidate, call)
+        if not choices:
+            names = ", ".join(candidate.target.provider.api_key_env)
+            return Choice(refused=f"{NO_CREDENTIAL}: set {names}")
+        benches = []
+        for choice in choices:
+            bench = self._guards.benched(candidate.target, choice.credential, now)
+            if bench is None:
+                return choice
+            benches.append(bench)
+        first = min(benches, key=lambda bench: bench.until)
+        return Choice(refused=f"benched: {first.reason}", retry_at=first.until)
+
+    def explain(self, target: Target, credential: Credential | None, outcome: Outcome) -> str:
+        """The outcome's detail without the key, which some providers repeat; for a 401 what a person has to check."""
+        detail = outcome.detail if credential is None else _masked(outcome.detail, credential)
+        if outcome.verdict is not verdicts.UNAUTHORIZED:
+            return detail
+        provider = target.provider
+        if credential is None:
+            return f"{provider.base_url} wants a key, and none was sent; {detail}"
+        form = ""
+        if provider.api_key_prefix:
+            fits = credential.secret.startswith(provider.api_key_prefix)
+            form = f", it {'starts' if fits else 'does not start'} with {provider.api_key_prefix!r} as its keys do"
+        return f"{provider.base_url} rejected the key in {credential.name}{form}; {detail}"
+
+    def _choices(self, candidate: Candidate, call: Call) -> list[Choice]:
+        provider = candidate.target.provider
+        callers = [Choice(callers_credential(call), with_callers_key=True)] if candidate.at_home else []
+        if not provider.api_key_env:
+            return callers or [Choice()]
+        return callers + [Choice(credential) for credential in self._rotated(provider)]
+
+    def _rotated(self, provider: Provider) -> list[Credential]:
+        keys = self._keyring.keys(provider)
+        if len(keys) < 2:
+            return list(keys)
+        # next() on itertools.count is atomic in CPython: each call starts with another key
+        turn = next(self._turns.setdefault(provider.name, itertools.count())) % len(keys)
+        return [*keys[turn:], *keys[:turn]]
+
+
+def _masked(text: str, credential: Credential) -> str:
+    return text.replace(credential.secret, "***") if credential.secret else text
+
+
+def callers_credential(call: Call) -> Credential | None:
+    """The credential in the script's own headers; None where it sent none."""
+    headers = call.origin.request.headers if call.origin is not None else {}
+    value = next((headers[name] for name in CREDENTIAL_HEADERS if name in headers), None)
+    return Credential.of_header(value) if value else None
