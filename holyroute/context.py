@@ -1,0 +1,97 @@
+"""What holds for a block of code, and the routers that all doors of this process share."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holyroute.config.load import load
+from holyroute.config.schema import Config
+from holyroute.core.call import Selection
+from holyroute.engine.router import Router
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from requests import Response
+
+    from holyroute.core.trace import Trace
+
+_NOTHING = Selection()
+_block: ContextVar[Selection] = ContextVar("holyroute_selection", default=_NOTHING)
+_routers: dict[Path | None, Router] = {}
+_lock = threading.Lock()
+
+TRACE = "_holyroute_trace"  # the attribute of a Response
+
+
+@contextmanager
+def routing(task: str | None = None, priority: str | None = None) -> Iterator[None]:
+    """Default task and priority for the calls of a block, in this thread; an inner block adds to the outer one.
+
+    Threads of a pool do not see it: give their Session a `task=` of its own.
+    """
+    outer = _block.get()
+    with _selecting(replace(outer, task=task or outer.task, priority=priority or outer.priority)):
+        yield
+
+
+@contextmanager
+def direct() -> Iterator[None]:
+    """No substitution in this block: each call goes to its first candidate only, for evaluations and pinning."""
+    with _selecting(replace(_block.get(), direct=True)):
+        yield
+
+
+@contextmanager
+def _selecting(selection: Selection) -> Iterator[None]:
+    token = _block.set(selection)
+    try:
+        yield
+    finally:
+        _block.reset(token)
+
+
+def selection(own: Selection) -> Selection:
+    """What a call is to be routed by: its own wishes, then those of the block it stands in."""
+    block = _block.get()
+    return replace(
+        own,
+        task=own.task or block.task,
+        priority=own.priority or block.priority,
+        direct=own.direct or block.direct,
+    )
+
+
+def trace_of(response: Response) -> Trace | None:
+    """Everything that happened to the call behind a response; None where holyroute did not handle it."""
+    trace: Trace | None = getattr(response, TRACE, None)
+    return trace
+
+
+def router_for(config: Config | str | os.PathLike[str] | None = None) -> Router:
+    """The router of this process for a configuration file; a Config record gets one of its own.
+
+    None is the default router: its configuration is found by the usual rules when it is first needed.
+    """
+    if isinstance(config, Config):
+        return Router(config)
+    path = None if config is None else Path(config).expanduser().resolve()
+    router = _routers.get(path)
+    if router is None:
+        with _lock:
+            router = _routers.get(path)
+            if router is None:
+                router = _routers[path] = Router(load(path))
+    return router
+
+
+def reset() -> None:
+    """Forget the routers of this process, with all they learnt. Sessions and Clients that exist keep theirs."""
+    with _lock:
+        _routers.clear()

@@ -1,0 +1,146 @@
+"""How the end of an attempt or call is shown: without our keys; as requests would, or as an exception of ours."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ReadTimeout, RequestException, SSLError
+from urllib3 import HTTPResponse
+
+from holyroute.core import verdicts
+from holyroute.core.trace import NO_CREDENTIAL
+from holyroute.dialects import openai
+from holyroute.exceptions import (
+    AllTargetsFailed,
+    ConfigurationError,
+    ContentFiltered,
+    DeadlineExceeded,
+    HolyRouteError,
+    InvalidRequest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from requests import PreparedRequest, Response
+
+    from holyroute.core.outcome import Outcome
+    from holyroute.core.trace import Trace
+    from holyroute.engine.attempt import Attempt
+
+
+def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], Response]) -> Response:
+    """Send a request with a key of ours; neither what comes back nor what is raised tells it."""
+    shown = openai.without_credentials(request)
+    handled = sys.exception()
+    try:
+        response = send()
+        if not attempt.call.stream or response.status_code != 200:
+            _mask(response, attempt)
+    except RequestException as error:
+        error.request = shown
+        _forget_frames(error, handled)
+        raise
+    except OSError as error:  # what requests says of a CA bundle or certificate that is not there
+        raise SSLError(error, request=shown) from None
+    response.request = shown
+    return response
+
+
+def _mask(response: Response, attempt: Attempt) -> None:
+    """Some providers repeat the key that they reject."""
+    content = response.content or b""
+    secret = attempt.credential.secret.encode() if attempt.credential is not None else b""
+    if secret and secret in content:
+        response._content = content.replace(secret, b"***")  # noqa: SLF001 - as mocks of requests set it
+
+
+def _forget_frames(error: BaseException | None, handled: BaseException | None) -> None:
+    """Frames hold the headers that were sent, and error reporters send the variables of frames along."""
+    while error is not None and error is not handled:  # what the caller was handling before is not ours to touch
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def exception_of(outcome: Outcome) -> HolyRouteError:
+    """The exception of ours for a call without an answer."""
+    trace = outcome.trace
+    assert trace is not None
+    if outcome.verdict in {verdicts.FILTERED, verdicts.CONTENT_POLICY}:
+        text = f"{trace.attempts[-1].target.name}: {outcome.detail or outcome.verdict}"
+        return ContentFiltered(text, trace=trace, response=outcome.response)
+    if outcome.is_final:
+        return InvalidRequest(
+            f"{outcome.verdict}: {outcome.detail}".rstrip(": "), trace=trace, response=outcome.response
+        )
+    if not trace.attempts and trace.skipped and all(skip.reason.startswith(NO_CREDENTIAL) for skip in trace.skipped):
+        return ConfigurationError(_missing_keys(trace), trace=trace)
+    kind = DeadlineExceeded if trace.out_of_time else AllTargetsFailed
+    failure = kind(
+        f"nobody could answer: {outcome.verdict}\n{trace}",
+        trace=trace,
+        response=outcome.response,
+        retry_at=trace.retry_at,
+        retry_after=outcome.retry_after,
+    )
+    failure.__cause__ = outcome.error
+    return failure
+
+
+def _missing_keys(trace: Trace) -> str:
+    lines = dict.fromkeys(
+        f"providers.{skip.target.provider.name}.api_key_env: expected a key in the environment variable "
+        f"{' or '.join(skip.target.provider.api_key_env)}, which is not set (endpoint {skip.target.provider.base_url})"
+        for skip in trace.skipped
+    )
+    return "\n".join(lines)
+
+
+def as_requests_would(outcome: Outcome, request: PreparedRequest) -> Response:
+    """The response to show for a call without an answer, or the exception that requests would have raised."""
+    if outcome.response is not None:
+        return outcome.response
+    error = outcome.error
+    trace = outcome.trace
+    assert trace is not None
+    if error is None and trace.out_of_time:
+        error = ReadTimeout(f"no answer within {trace.seconds:.1f} s")
+    if error is None:
+        return _synthesised(outcome, trace, request)
+    error.request = request  # type: ignore[attr-defined]
+    for line in (*trace.attempts, *trace.skipped):
+        error.add_note(f"holyroute: {line}")
+    raise error
+
+
+def _synthesised(outcome: Outcome, trace: Trace, request: PreparedRequest) -> Response:
+    """Nothing was sent: a 503, or a 429 where only rate limits are in the way, in OpenAI's error shape."""
+    waiting = [skip for skip in trace.skipped if skip.retry_at is not None]
+    limited = bool(waiting) and all(verdicts.RATE_LIMITED.name in skip.reason for skip in waiting)
+    status, reason = (429, "Too Many Requests") if limited else (503, "Service Unavailable")
+    reasons = "; ".join(map(str, trace.skipped))
+    error = {
+        "message": f"{outcome.verdict}: {reasons or 'there is no candidate'}",
+        "type": "rate_limit_error" if limited else "server_error",
+        "param": None,
+        "code": "holyroute_nothing_sent",
+    }
+    headers = {
+        "Content-Type": "application/json",
+        "Retry-After": str(max(1, math.ceil(outcome.retry_after or 1))),
+    }
+    raw = HTTPResponse(
+        body=BytesIO(json.dumps({"error": error}).encode()),
+        headers=headers,
+        status=status,
+        reason=reason,
+        preload_content=False,
+    )
+    response = HTTPAdapter().build_response(request, raw)
+    _ = response.content  # read now, as requests does without stream=True
+    return response

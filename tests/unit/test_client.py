@@ -1,0 +1,93 @@
+"""What a client makes of an answer, whatever its shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import responses
+
+import holyroute
+from holyroute.engine.router import Router
+from holyroute.exceptions import AllTargetsFailed
+from holyroute.testing import FakeClock
+
+if TYPE_CHECKING:
+    from holyroute.core.completion import Completion
+
+URL = "https://p.example/v1"
+
+
+@pytest.fixture
+def client() -> holyroute.Client:
+    config = holyroute.load(
+        env={},
+        cwd_file=False,
+        providers={"p": {"base_url": URL, "api_key_env": "K"}},
+        models={"m": {"provider": "p", "price": {"input": "0.1", "output": "0.3"}}},
+    )
+    return holyroute.Client(router=Router(config, clock=FakeClock(), env={"K": "test-key-a"}))
+
+
+def ask(client: holyroute.Client, answer: dict[str, Any], **options: Any) -> Completion:
+    with responses.RequestsMock() as mock:
+        mock.post(f"{URL}/chat/completions", json=answer)
+        return client.chat([{"role": "user", "content": "hello"}], model="m", **options)
+
+
+def choice(**message: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "content"),
+    [
+        (choice(content="hello"), "hello"),
+        (choice(content=[{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]), "hello"),
+        (choice(content=[{"type": "text", "text": "hello"}, {"type": "image"}, "odd", {"text": None}]), "hello"),
+        (choice(content=None, tool_calls=[{"id": "1"}]), ""),
+        (choice(content=None, function_call={"name": "f"}), ""),
+    ],
+)
+def test_the_text_of_an_answer(client: holyroute.Client, answer: dict[str, Any], content: str) -> None:
+    """A text, or the texts of its parts joined; none where a tool is called."""
+    completion = ask(client, answer)
+
+    assert (completion.content, completion.success, completion.model) == (content, True, "m")
+    assert completion.raw == answer
+    assert completion.message == answer["choices"][0]["message"]
+    assert completion.tool_calls == answer["choices"][0]["message"].get("tool_calls", [])
+
+
+@pytest.mark.parametrize(("reason", "expected"), [("length", "length"), (None, None), (7, None)])
+def test_the_reason_to_finish(client: holyroute.Client, reason: Any, expected: str | None) -> None:
+    """As the provider says it, if it is a word."""
+    answer = choice(content="hello")
+    answer["choices"][0]["finish_reason"] = reason
+
+    assert ask(client, answer).finish_reason == expected
+
+
+@pytest.mark.parametrize("stream", [True, 1])
+def test_streams_are_for_sessions(client: holyroute.Client, stream: Any) -> None:
+    """The error says where to find them."""
+    with pytest.raises(ValueError, match=r"holyroute.Session.post\(..., stream=True\)"):
+        client.chat([], stream=stream)
+
+
+def test_time_passes_on_the_routers_clock(client: holyroute.Client) -> None:
+    """A sole target is asked three times with backoff, and latency counts the waits."""
+    with responses.RequestsMock() as mock:
+        mock.post(f"{URL}/chat/completions", status=503)
+        completion = client.chat([], model="m", on_failure="return")
+        calls = len(mock.calls)
+    clock: Any = client.router.clock
+
+    assert calls == 3
+    assert completion.latency_ms == pytest.approx(1_000 * sum(clock.slept))
+    assert isinstance(completion.error, AllTargetsFailed)
+
+
+def test_a_client_shows_no_key(client: holyroute.Client) -> None:
+    """Not in its repr, and it does not pickle with its keys."""
+    assert "test-key" not in repr(client) + repr(client.router) + repr(vars(client))
