@@ -1,0 +1,18 @@
+"""A script as people write it; only the import line has changed.
+
+It reads its endpoint from CHAT_URL and its key from CHAT_KEY. Where prompts may go when the endpoint fails stands in
+the owner's holyroute.toml, not here.
+"""
+
+import os
+
+import holyroute as requests
+
+response = requests.post(
+    os.environ["CHAT_URL"],
+    headers={"Authorization": f"Bearer {os.environ['CHAT_KEY']}"},
+    json={"model": "gpt-4.1", "messages": [{"role": "user", "content": "Say hello."}]},
+    timeout=(10, 60),
+)
+response.raise_for_status()
+print(response.json()["choices"][0]["message"]["content"])
