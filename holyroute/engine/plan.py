@@ -11,8 +11,9 @@ from holyroute.resilience import backoff
 from holyroute.resilience.breaker import Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from holyroute.config.credentials import Credential
     from holyroute.config.schema import RetrySettings
     from holyroute.core.call import Call
     from holyroute.core.clock import Clock
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from holyroute.engine.wallet import Wallet
     from holyroute.resilience.breaker import Permit
     from holyroute.resilience.guard import Guards
+
+_OF_THE_KEY = {Scope.CREDENTIAL, Scope.ACCOUNT}  # another key of the same provider may do
 
 
 class Plan:
@@ -63,7 +66,7 @@ class Plan:
     def _visit(self, candidate: Candidate, *, sole: bool, others: bool) -> Iterator[Attempt]:
         """Ask one candidate, once as a rule."""
         asked: list[Attempt] = []
-        while (attempt := self._admit(candidate, others=others, again=bool(asked))) is not None:
+        while (attempt := self._admit(candidate, others=others, asked=asked)) is not None:
             yield attempt
             asked.append(attempt)
             pause = self._pause(candidate, asked, sole=sole)
@@ -79,16 +82,18 @@ class Plan:
                 yield attempt
                 return
 
-    def _admit(self, candidate: Candidate, *, others: bool, early: bool = False, again: bool = False) -> Attempt | None:
+    def _admit(
+        self, candidate: Candidate, *, others: bool, early: bool = False, asked: Sequence[Attempt] = ()
+    ) -> Attempt | None:
         """The last gates before the send: time, credential and benches, breaker."""
         now = self._clock.now()
         if not self._deadline.allows_attempt(now):
             self._trace.out_of_time = True
             return None
         target = candidate.target
-        choice = self._wallet.choose(candidate, self._call, now)
+        choice = self._wallet.choose(candidate, self._call, now, spent=self._spent(asked))
         if choice.refused is not None:
-            if not again:
+            if not asked:
                 self._trace.skip(target, choice.refused, choice.retry_at)
             return None
         seconds = self._deadline.slice(self._call.read, now, others_left=others)
@@ -131,13 +136,17 @@ class Plan:
         outcome = self._trace.last
         if outcome is None or outcome.is_final or outcome.may_retry is False:
             return None
-        if outcome.verdict.gate in {Scope.CREDENTIAL, Scope.ACCOUNT}:
-            choice = self._wallet.choose(candidate, self._call, self._clock.now())
-            tried = [attempt.credential for attempt in asked]
-            return 0.0 if choice.refused is None and choice.credential not in tried else None
+        if outcome.verdict.gate in _OF_THE_KEY:
+            choice = self._wallet.choose(candidate, self._call, self._clock.now(), spent=self._spent(asked))
+            return 0.0 if choice.refused is None else None
         if sole:
             return self._pause_alone(candidate, outcome, len(asked))
         return self._pause_once(candidate, outcome) if len(asked) == 1 else None
+
+    def _spent(self, asked: Sequence[Attempt]) -> list[Credential | None]:
+        """The credentials of this visit, if it is they that were refused: none is tried twice."""
+        refused = self._trace.last is not None and self._trace.last.verdict.gate in _OF_THE_KEY
+        return [attempt.credential for attempt in asked] if refused else []
 
     def _pause_once(self, candidate: Candidate, outcome: Outcome) -> float | None:
         """The blip rule, the short-wait rule, and a conflict."""

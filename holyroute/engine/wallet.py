@@ -11,6 +11,8 @@ from holyroute.core import verdicts
 from holyroute.core.trace import NO_CREDENTIAL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holyroute.config.credentials import Keyring
     from holyroute.core.call import Call
     from holyroute.core.outcome import Outcome
@@ -44,12 +46,15 @@ class Wallet:
         provider = candidate.target.provider
         return candidate.at_home or not provider.api_key_env or bool(self._keyring.keys(provider))
 
-    def choose(self, candidate: Candidate, call: Call, now: float) -> Choice:
-        """A credential that is not benched for this target, the caller's own first at the caller's own host."""
+    def choose(self, candidate: Candidate, call: Call, now: float, spent: Sequence[Credential | None] = ()) -> Choice:
+        """A credential that is neither spent nor benched here, the caller's own first at the caller's own host."""
         choices = self._choices(candidate, call)
         if not choices:
             names = ", ".join(candidate.target.provider.api_key_env)
             return Choice(refused=f"{NO_CREDENTIAL}: set {names}")
+        choices = [choice for choice in choices if choice.credential not in spent]
+        if not choices:
+            return Choice(refused="every key was tried")
         benches = []
         for choice in choices:
             bench = self._guards.benched(candidate.target, choice.credential, now)
