@@ -58,6 +58,21 @@ class BreakerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """How closely the limits are approached, and what a 429 changes."""
+
+    headroom: float = 0.95  # share of a limit that is used
+    burst: float = 0.1  # share of that which may go at once
+    max_wait: float = 5.0  # seconds a live call waits for its turn; longer, and the next target is asked
+    batch_share: float = 0.8  # of the limit, for everything but live calls while live calls have to wait
+    cut: float = 0.7  # factor of the rate after a 429
+    factor_min: float = 0.05
+    recovery: float = 0.05  # of the full rate, given back every …
+    recovery_interval: float = 5.0  # … seconds
+    window_scale: float = 1.0  # all windows shorter or longer, for tests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingSettings:
     """How targets are chosen where a call says nothing."""
 
@@ -79,5 +94,6 @@ class Config:
     time: TimeSettings = field(default_factory=TimeSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     source: str = "built-in"  # the file that was read, for messages

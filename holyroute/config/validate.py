@@ -34,6 +34,7 @@ _PROVIDER: dict[str, Check] = {
     "cert": values.certificate,
     "proxies": values.proxies,
     "dialect": values.one_of("dialect", DIALECTS),
+    "max_concurrency": values.count,
 }
 _MODEL: dict[str, Check] = {
     "model": values.text,
@@ -57,6 +58,13 @@ _BY_PLACE: dict[tuple[str, str], Check] = {
     ("breaker", "consecutive_span"): values.not_negative,
     ("breaker", "lease_extra"): values.not_negative,
     ("breaker", "failure_rate"): values.share,
+    ("limits", "headroom"): values.share,
+    ("limits", "burst"): values.part,
+    ("limits", "max_wait"): values.not_negative,
+    ("limits", "batch_share"): values.share,
+    ("limits", "cut"): values.share,
+    ("limits", "factor_min"): values.share,
+    ("limits", "recovery"): values.share,
     ("routing", "order"): values.one_of("order", ORDERS),
 }
 _RANGES = (

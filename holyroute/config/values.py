@@ -99,6 +99,14 @@ def share(value: Any) -> float:
     return result
 
 
+def part(value: Any) -> float:
+    """A number above zero and below one."""
+    result = positive(value)
+    if result >= 1:
+        raise WrongValueError("expected a number greater than 0 and less than 1, got {}", value)
+    return result
+
+
 def money(value: Any) -> Decimal:
     """An exact amount of 0 or more; a float counts as the digits it is printed with."""
     try:

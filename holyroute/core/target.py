@@ -39,6 +39,7 @@ class Provider:
     cert: str | tuple[str, str] | None = None
     proxies: dict[str, str] = field(default_factory=dict, hash=False)
     dialect: str = "openai"
+    max_concurrency: int | None = None  # requests at the same time, of all its models together
 
     @property
     def host(self) -> str:
