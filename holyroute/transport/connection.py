@@ -1,0 +1,215 @@
+"""Connections that can be cut from another thread.
+
+Closing a session, a connection or its socket does not wake a thread that is blocked on it; `shutdown` on a duplicate
+of the socket does, in every phase after name resolution and under TLS. The duplicate is made before TLS is wrapped
+around the socket, because a wrapped one cannot be duplicated, and before `connect`, so that connecting can be cut too.
+
+Who may cut is settled by ownership: a connection belongs to a token from the moment it is taken out of the pool until
+just before it goes back. A cancel that comes late finds that it is no longer the owner, and kills nobody else's call.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProtocolError
+from urllib3.util.connection import allowed_gai_family
+from urllib3.util.retry import Retry
+
+from holyroute.core.clock import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from holyroute.core.cancel import CancelToken
+
+_STOCK_HTTP = HTTPConnection
+_STOCK_HTTPS = HTTPSConnection
+_under_way = threading.local()
+
+IDLE_MAX = 30.0  # seconds; shorter than what servers and NATs grant an idle connection (AWS: 350 s)
+
+
+@contextmanager
+def owned_by(token: CancelToken) -> Iterator[None]:
+    """Connections that this thread takes out of a pool in the block belong to the token."""
+    _under_way.token = token
+    try:
+        yield
+    finally:
+        _under_way.token = None
+
+
+class _Cuttable:
+    """Mixed into urllib3's connections."""
+
+    _owner: CancelToken | None = None
+    _duplicate: socket.socket | None = None
+    idle_since: float = float("inf")  # monotonic seconds; it has not been idle yet
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._ownership = threading.Lock()
+        super().__init__(*args, **kwargs)
+
+    def take(self, token: CancelToken | None) -> None:
+        """Belong to a token; if it is cancelled already, the connection is cut as soon as there is one."""
+        with self._ownership:
+            self._owner = token
+        if token is not None:
+            token.on_cancel(self._cut)
+
+    def release(self) -> None:
+        """Belong to nobody, before anybody else can see the connection."""
+        with self._ownership:
+            token, self._owner = self._owner, None
+        if token is not None:
+            token.forget(self._cut)
+
+    def _cut(self) -> None:
+        with self._ownership:
+            if self._owner is not None and self._owner.cancelled and self._duplicate is not None:
+                with suppress(OSError):
+                    self._duplicate.shutdown(socket.SHUT_RDWR)
+
+    def _register(self, sock: socket.socket) -> None:
+        with self._ownership:
+            self._close_duplicate()
+            self._duplicate = sock.dup()
+        self._cut()
+
+    def _close_duplicate(self) -> None:
+        duplicate, self._duplicate = self._duplicate, None
+        if duplicate is not None:
+            duplicate.close()
+
+    def close(self) -> None:
+        """Close the connection and the duplicate of its socket."""
+        super().close()  # type: ignore[misc]
+        with self._ownership:
+            self._close_duplicate()
+
+    def _new_conn(self) -> socket.socket:
+        """As urllib3's own, with the socket registered before it connects."""
+        conn: Any = self
+        try:
+            sock = self._connect(conn._dns_host, conn.port)  # noqa: SLF001 - our own base class
+        except socket.gaierror as error:
+            raise NameResolutionError(conn.host, conn, error) from error
+        except TimeoutError as error:
+            text = f"Connection to {conn.host} timed out. (connect timeout={conn.timeout})"
+            raise ConnectTimeoutError(conn, text) from error
+        except OSError as error:
+            raise NewConnectionError(conn, f"Failed to establish a new connection: {error}") from error
+        sys.audit("http.client.connect", conn, conn.host, conn.port)
+        return sock
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        """Try one address after the other, each with the whole connect timeout, as urllib3 does."""
+        failure: OSError = OSError("getaddrinfo returns an empty list")
+        for address in socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM):
+            sock = socket.socket(*address[:3])
+            try:
+                self._prepare(sock)
+                self._register(sock)
+                sock.connect(address[4])
+            except OSError as error:
+                sock.close()
+                failure = error
+                if self._owner is not None and self._owner.cancelled:
+                    break
+            else:
+                return sock
+        raise failure
+
+    def _prepare(self, sock: socket.socket) -> None:
+        conn: Any = self
+        for option in conn.socket_options or ():
+            sock.setsockopt(*option)
+        if conn.timeout is None or isinstance(
+            conn.timeout, (int, float)
+        ):  # else urllib3's mark for the system's default
+            sock.settimeout(conn.timeout)
+        if conn.source_address:
+            sock.bind(conn.source_address)
+
+
+class CuttableHTTPConnection(_Cuttable, HTTPConnection):
+    """An http connection that its owner can cut."""
+
+
+class CuttableHTTPSConnection(_Cuttable, HTTPSConnection):
+    """An https connection that its owner can cut."""
+
+
+class _Lending:
+    """Mixed into urllib3's pools: connections belong to a token while they are out."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        conn = super()._get_conn(timeout)  # type: ignore[misc]
+        if isinstance(conn, _Cuttable):
+            if SYSTEM_CLOCK.now() - conn.idle_since > IDLE_MAX:
+                conn.close()
+            _under_way.reused = conn.sock is not None  # type: ignore[attr-defined]
+            conn.take(getattr(_under_way, "token", None))
+        return conn
+
+    def _put_conn(self, conn: Any) -> None:
+        if isinstance(conn, _Cuttable):
+            conn.release()
+            conn.idle_since = SYSTEM_CLOCK.now()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+
+class ResendOnce(Retry):
+    """Retries of a routed attempt: none, but for a keep-alive connection that the server had closed already.
+
+    Servers and NATs drop idle connections; whoever uses one next gets a reset, or an end without a byte, and the
+    request was never seen. urllib3 does not send a POST again; here it goes out once more, on another connection,
+    unseen by the circuit breaker (gRPC calls this a transparent retry). A fresh connection that dies is a fault, and is
+    not retried.
+    """
+
+    def __init__(self, total: int = 1, **kwargs: Any) -> None:
+        super().__init__(total=total, **{**kwargs, "read": False})
+
+    def increment(self, *args: Any, **kwargs: Any) -> Any:
+        """Count a failure: raises it, unless the request may go out once more."""
+        error = kwargs.get("error")
+        token = getattr(_under_way, "token", None)
+        cut = token is not None and token.cancelled
+        if self.total and not cut and getattr(_under_way, "reused", False) and _was_closed(error):
+            return ResendOnce(total=0)
+        return Retry(0, read=False).increment(*args, **kwargs)
+
+
+def _was_closed(error: Any) -> bool:
+    """Whether a connection ended before a byte came back."""
+    return isinstance(error, ProtocolError) and any(
+        isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in error.args
+    )
+
+
+class LendingHTTPPool(_Lending, HTTPConnectionPool):
+    """A pool of connections that can be cut."""
+
+    @property
+    def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802 - urllib3's name
+        """Ours; or what somebody put in the place of urllib3's, as vcrpy does."""
+        current = HTTPConnectionPool.ConnectionCls
+        return CuttableHTTPConnection if current is _STOCK_HTTP else current
+
+
+class LendingHTTPSPool(_Lending, HTTPSConnectionPool):
+    """The same over TLS."""
+
+    @property
+    def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802
+        """Ours; or what somebody put in the place of urllib3's, as vcrpy does."""
+        current = HTTPSConnectionPool.ConnectionCls
+        return CuttableHTTPSConnection if current is _STOCK_HTTPS else current
