@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from holyroute.context import direct as direct
     from holyroute.context import routing as routing
     from holyroute.context import trace_of as trace_of
+    from holyroute.core.cancel import CancelToken as CancelToken
     from holyroute.core.completion import Completion as Completion
     from holyroute.core.completion import Usage as Usage
     from holyroute.core.trace import Trace as Trace
@@ -75,6 +76,7 @@ _HOMES = {
     **dict.fromkeys(("RoutingMixin", "Session", "session", "standard_retry"), "holyroute.sessions"),
     **dict.fromkeys(("direct", "routing", "trace_of"), "holyroute.context"),
     **dict.fromkeys(("Completion", "Usage"), "holyroute.core.completion"),
+    "CancelToken": "holyroute.core.cancel",
     "Client": "holyroute.client",
     "Config": "holyroute.config.schema",
     "Router": "holyroute.engine.router",

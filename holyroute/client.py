@@ -14,7 +14,8 @@ from holyroute.core.completion import Completion
 from holyroute.engine.router import Router
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import exception_of, without_key
-from holyroute.transport.settings import environment, pooled_adapter
+from holyroute.transport.adapter import Adapter, cutting
+from holyroute.transport.settings import environment
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from requests import Response
 
+    from holyroute.core.cancel import CancelToken
     from holyroute.core.outcome import Outcome
     from holyroute.core.target import Target
     from holyroute.cost.ledger import Balance
@@ -61,7 +63,7 @@ class Client:
             router = Router(_overridden(config, settings)) if settings else context.router_for(config)
         self.router = router
         self._selection = Selection(task=task, priority=priority)
-        self._adapter = pooled_adapter()
+        self._adapter = Adapter()
 
     def ask(self, prompt: str, *, system: str | None = None, **options: Any) -> Completion:
         """Ask one question.
@@ -86,6 +88,7 @@ class Client:
         max_latency: str | None = None,
         order: str | None = None,
         deadline: float | None = None,
+        cancel: CancelToken | None = None,
         on_failure: OnFailure = "raise",
         **parameters: Any,
     ) -> Completion:
@@ -100,13 +103,14 @@ class Client:
             max_latency: a latency class (`fast`, `normal`, `slow`); slower targets are asked last.
             order: `listed`, `cheapest`, `fastest` or `weighted`.
             deadline: seconds for the whole call, every attempt and wait included.
+            cancel: calls the call off from another thread, within milliseconds.
             on_failure: `raise`, or `return` a Completion with `success=False` and the error.
             parameters: everything else goes to the model as it is: `temperature`, `tools`, `seed` …
 
         Raises:
             InvalidRequest: the first target refused the request itself.
             ContentFiltered: the provider withheld the answer.
-            AllTargetsFailed: nobody could answer; DeadlineExceeded if the time ran out.
+            AllTargetsFailed: nobody could answer, or the call was cancelled; DeadlineExceeded if the time ran out.
             ConfigurationError: an unknown model, or no key for any target.
         """
         if parameters.get("stream"):
@@ -128,6 +132,8 @@ class Client:
             deadline=time.deadline if deadline is None else deadline,
             connect=time.connect,
             read=time.read,
+            limit=time.read,
+            cancel=cancel,
             selection=context.selection(own),
         )
         return self._complete(self.router.send(call, self._transport), on_failure)
@@ -160,7 +166,8 @@ class Client:
         settings = environment(attempt.target.provider, request.url or "")
         settings.pop("stream")
         patience = (attempt.connect, attempt.read)
-        return without_key(attempt, request, lambda: self._adapter.send(request, timeout=patience, **settings))
+        with cutting(attempt.token, attempt.limit):
+            return without_key(attempt, request, lambda: self._adapter.send(request, timeout=patience, **settings))
 
     def _complete(self, outcome: Outcome, on_failure: OnFailure) -> Completion:
         trace = outcome.trace

@@ -74,7 +74,7 @@ def exception_of(outcome: Outcome) -> HolyRouteError:
     if outcome.verdict in {verdicts.FILTERED, verdicts.CONTENT_POLICY}:
         text = f"{trace.attempts[-1].target.name}: {outcome.detail or outcome.verdict}"
         return ContentFiltered(text, trace=trace, response=outcome.response)
-    if outcome.is_final:
+    if outcome.is_final and outcome.verdict is not verdicts.CANCELLED:
         return InvalidRequest(
             f"{outcome.verdict}: {outcome.detail}".rstrip(": "), trace=trace, response=outcome.response
         )

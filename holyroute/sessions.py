@@ -29,7 +29,8 @@ from holyroute.core.call import Call, Origin, Selection
 from holyroute.dialects import openai
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import as_requests_would, exception_of, without_key
-from holyroute.transport.settings import environment, pooled_adapter, without_retries
+from holyroute.transport.adapter import PER_OPERATION, Adapter, cutting, twin_of
+from holyroute.transport.settings import environment, pooled_adapter
 
 if TYPE_CHECKING:
     import os
@@ -98,13 +99,15 @@ class RoutingMixin(requests.Session):
         if found is None or patience is None:
             return None
         connect, read = patience
+        stream = bool(kwargs.get("stream", self.stream))
         return Call(
             model=found[0],
             body=found[1],
             deadline=max(self.router.config.time.dropin_deadline, connect + read),
             connect=connect,
             read=read,
-            stream=bool(kwargs.get("stream", self.stream)),
+            limit=math.inf if stream else connect + read,
+            stream=stream,
             selection=context.selection(self.routing_options.selection),
             origin=Origin(request=request, base_url=openai.base_url(request)),
         )
@@ -140,13 +143,15 @@ class RoutingMixin(requests.Session):
         request.hooks = {"response": _hooks(request, of_auth=True)}
         settings = dict(kwargs, timeout=(attempt.connect, attempt.read))
         session = self._for_attempt(with_callers_key=attempt.with_callers_key)
+        if not isinstance(session.get_adapter(url=request.url or ""), Adapter):
+            attempt.notes.append(PER_OPERATION)
 
         def send() -> Response:
-            with _attempt_under_way():
+            with _attempt_under_way(), cutting(attempt.token, attempt.limit):
                 response = super(RoutingMixin, session).send(request, **settings)
-            if attempt.call.stream and response.status_code != 200:
-                _ = response.content  # read, not closed: the connection can serve the next attempt
-            return response
+                if attempt.call.stream and response.status_code != 200:
+                    _ = response.content  # read, not closed: the connection can serve the next attempt
+                return response
 
         if attempt.with_callers_key:
             return send()
@@ -163,8 +168,8 @@ class RoutingMixin(requests.Session):
         return {name: settings[name] for name in ("proxies", "verify", "cert")}
 
     def _for_attempt(self, *, with_callers_key: bool) -> RoutingMixin:
-        """This session for one attempt: its adapters without retries; with another key, an empty cookie jar."""
-        adapters = OrderedDict((prefix, without_retries(adapter)) for prefix, adapter in self.adapters.items())
+        """This session for one attempt: our twins of its adapters; with another key, an empty cookie jar."""
+        adapters = OrderedDict((prefix, twin_of(adapter)) for prefix, adapter in self.adapters.items())
         if with_callers_key and adapters == self.adapters:
             return self
         double = object.__new__(type(self))
@@ -181,7 +186,7 @@ class RoutingMixin(requests.Session):
         assert trace is not None
         assert origin is not None
         request = origin.request
-        if self.routing_options.raise_on_exhaustion:
+        if self.routing_options.raise_on_exhaustion and not outcome.is_final:
             raise exception_of(outcome)
         response = as_requests_would(outcome, request)
         if not response.history:

@@ -8,12 +8,11 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
-from requests.adapters import HTTPAdapter
-
 from holyroute.client import Client
 from holyroute.config.load import load
 from holyroute.engine.router import Router
 from holyroute.simulator import Names, Simulator, benchmark_profiles, faults
+from holyroute.transport.adapter import Adapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +108,6 @@ class _LoopbackClient(Client):
         self._adapter = _LoopbackAdapter(pool_maxsize=POOL)
 
 
-class _LoopbackAdapter(HTTPAdapter):
+class _LoopbackAdapter(Adapter):
     def send(self, request: PreparedRequest, *args: Any, **settings: Any) -> Response:
         return super().send(request, *args, **{**settings, "proxies": {}})

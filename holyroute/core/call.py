@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from requests import PreparedRequest
+
+    from holyroute.core.cancel import CancelToken
 
 VIRTUAL = "route:"
 
@@ -42,7 +45,10 @@ class Call:
     deadline: float
     connect: float
     read: float
+    limit: float = math.inf  # for one attempt in all, from connecting to the last byte
     stream: bool = False  # the caller reads the body as it comes
+    background: bool = False  # live calls go first where a rate limit makes both wait
+    cancel: CancelToken | None = field(default=None, repr=False)
     selection: Selection = field(default_factory=Selection)
     origin: Origin | None = field(default=None, repr=False)
 

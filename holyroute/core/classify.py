@@ -110,6 +110,15 @@ def of_response(response: Response, *, stream: bool = False) -> Outcome:
     return _of_error(response, response.status_code, _error_of(_decode(response)))
 
 
+def of_cut(error: Exception | None, limit: float, *, by_caller: bool) -> Outcome:
+    """An attempt that we ended ourselves: whatever the cut socket raised, it says nothing about the server."""
+    if by_caller:
+        return Outcome(verdict=verdicts.CANCELLED, error=error)
+    late = exceptions.ReadTimeout(f"no whole answer within {limit:.1f} s", request=getattr(error, "request", None))
+    late.__cause__ = error
+    return Outcome(verdict=verdicts.READ_TIMEOUT, detail=str(late), error=late)
+
+
 def of_status(response: Response) -> Outcome:
     """Classify by the status alone, where the body belongs to the caller."""
     ok = response.status_code == 200

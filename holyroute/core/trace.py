@@ -45,6 +45,10 @@ class Planned(Protocol):
     def started(self) -> float:
         """Monotonic seconds."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What the transport has to say of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
@@ -105,6 +109,7 @@ class Trace:
         self.began_wall = clock.wall()
         self.seconds = 0.0
         self.out_of_time = False
+        self.cancelled = False  # by the caller
         self.last: Outcome | None = None  # of the attempt before, while the call is under way
         self._own: Outcome | None = None
         self._last_answer: Outcome | None = None
@@ -120,7 +125,7 @@ class Trace:
             kind=attempt.kind,
             verdict=outcome.verdict,
             status=outcome.status,
-            detail=outcome.detail,
+            detail="; ".join(filter(None, [outcome.detail, *attempt.notes])),
             started=attempt.started - self.began,
             seconds=now - attempt.started,
             retry_after=outcome.retry_after,
@@ -154,6 +159,8 @@ class Trace:
         retry_at = self.retry_at
         wait = None if retry_at is None else max(0.0, retry_at - self._clock.now())
         verdict = verdicts.OUT_OF_TIME if self.out_of_time else verdicts.NOT_SENT
+        if self.cancelled:
+            verdict = verdicts.CANCELLED
         return Outcome(verdict=verdict, retry_after=wait)
 
     def close(self, outcome: Outcome) -> Outcome:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from requests import Response
 
+from holyroute.core.cancel import CancelToken
 from holyroute.dialects import openai
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from holyroute.config.credentials import Credential
     from holyroute.core.call import Call
     from holyroute.core.target import Target
-    from holyroute.resilience.breaker import Permit
+    from holyroute.resilience.guard import Clearance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +39,20 @@ class Attempt:
     started: float
     connect: float
     read: float
-    permit: Permit | None = None  # None: only observed
+    limit: float = math.inf  # in all, from connecting to the last byte
+    token: CancelToken = field(default_factory=CancelToken)  # ends the attempt from another thread
+    clearance: Clearance | None = None  # None: only observed
     credential: Credential | None = None  # None: the target needs none
     own: bool = False  # goes out exactly as the script wrote it
     is_first_choice: bool = False  # its refusals are the caller's own mistakes
     with_callers_key: bool = False  # the caller's own headers go along: same host, same account
 
+    notes: list[str] = field(default_factory=list)  # what the transport has to say of it, for the trace
+
     @property
     def kind(self) -> str:
         """`normal`, or the kind of probe it is."""
-        return self.permit.kind if self.permit is not None else "normal"
+        return self.clearance.permit.kind if self.clearance is not None else "normal"
 
     def request(self) -> PreparedRequest:
         """The request to send; a new object each time."""

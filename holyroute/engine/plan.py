@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from holyroute.core.deadline import Deadline
-from holyroute.core.verdicts import Failover, Retry, Scope
+from holyroute.core.verdicts import RATE_LIMITED, READ_TIMEOUT, Effect, Failover, Retry, Scope
 from holyroute.engine.attempt import Attempt
 from holyroute.resilience import backoff
-from holyroute.resilience.breaker import Rejected
+from holyroute.resilience.breaker import CircuitState, Rejected
+from holyroute.resilience.guard import Clearance
+from holyroute.resilience.limiter import Refused
+from holyroute.resilience.limits import release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,10 +23,14 @@ if TYPE_CHECKING:
     from holyroute.core.clock import Clock
     from holyroute.core.outcome import Outcome
     from holyroute.core.trace import Trace
+    from holyroute.cost.tokens import RawEstimate
     from holyroute.engine.attempt import Candidate
-    from holyroute.engine.wallet import Wallet
+    from holyroute.engine.state import State
     from holyroute.resilience.breaker import Permit
-    from holyroute.resilience.guard import Guards
+    from holyroute.resilience.budget import Loan
+    from holyroute.resilience.limits import Pass
+
+PREFERENCE = 2.0  # seconds that a listed target is preferred to the next one, when it has to be waited for
 
 _OF_THE_KEY = {Scope.CREDENTIAL, Scope.ACCOUNT}  # another key of the same provider may do
 
@@ -34,45 +42,67 @@ class Plan:
     server named (short-wait rule), or where there is nobody else.
     """
 
-    def __init__(
-        self, call: Call, trace: Trace, *, guards: Guards, wallet: Wallet, settings: RetrySettings, clock: Clock
-    ) -> None:
+    def __init__(self, call: Call, trace: Trace, state: State, settings: RetrySettings, clock: Clock) -> None:
         self._call = call
         self._trace = trace
-        self._guards = guards
-        self._wallet = wallet
+        self._state = state
         self._settings = settings
         self._clock = clock
         self._deadline = Deadline.after(call.deadline, trace.began)
+        self._candidates: list[Candidate] = []
         self._refused: list[tuple[float, Candidate]] = []  # by an open breaker, and until when
+        self._full: list[tuple[float, Candidate]] = []  # at their rate limit, and for how long
         self._probed: Candidate | None = None
-        self._first: Candidate | None = None
+        self._raw: RawEstimate | None = None
 
     def attempts(self, candidates: list[Candidate]) -> Iterator[Attempt]:
-        """Every candidate is visited once; if every breaker is open, the one nearest to recovery is probed."""
+        """Every candidate is visited once; if nobody could be asked, the one that is free first is."""
+        self._candidates = candidates
         waiting = list(candidates)
-        self._first = candidates[0] if candidates else None
-        sole = len(candidates) == 1
-        while waiting and not self._trace.out_of_time:
+        while waiting and not self._is_over():
             candidate = waiting.pop(0)
             before = len(self._trace.attempts)
-            yield from self._visit(candidate, sole=sole, others=bool(waiting))
+            yield from self._visit(candidate, others=bool(waiting))
             if len(self._trace.attempts) > before:
                 waiting = _narrow(waiting, candidate, self._trace.last, retry_empty=self._settings.retry_empty)
         if not self._trace.attempts:
             yield from self._probe_early()
-        self._trace.out_of_time |= not self._deadline.allows_attempt(self._clock.now())
+        if not self._trace.attempts and self._full:
+            yield from self._visit(min(self._full, key=lambda one: one[0])[1], others=False)
+        self._is_over()
 
-    def _visit(self, candidate: Candidate, *, sole: bool, others: bool) -> Iterator[Attempt]:
+    def _is_over(self) -> bool:
+        """Whether the caller has left, or the time is up; the trace knows from now on."""
+        self._trace.cancelled = self._call.cancel is not None and self._call.cancel.cancelled
+        self._trace.out_of_time = not self._deadline.allows_attempt(self._clock.now())
+        return self._trace.cancelled or self._trace.out_of_time
+
+    def _visit(self, candidate: Candidate, *, others: bool) -> Iterator[Attempt]:
         """Ask one candidate, once as a rule."""
         asked: list[Attempt] = []
-        while (attempt := self._admit(candidate, others=others, asked=asked)) is not None:
+        loan: Loan | None = None
+        while (attempt := self._admit(candidate, others=others, asked=asked, loan=loan)) is not None:
             yield attempt
             asked.append(attempt)
-            pause = self._pause(candidate, asked, sole=sole)
+            pause = self._pause(candidate, asked)
             if pause is None or pause >= self._deadline.remaining(self._clock.now()):
                 return
-            self._clock.sleep(pause)
+            if not self._is_refused_key():  # another key is no retry
+                loan = self._borrow()
+                if loan is None:
+                    return
+            self._sleep(pause)
+
+    def _borrow(self) -> Loan | None:
+        """A retry costs; when too many were needed lately there is none, and nobody waits for it."""
+        timeout = self._trace.last is not None and self._trace.last.verdict is READ_TIMEOUT
+        return self._state.budget(self._candidates).take(timeout=timeout)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._call.cancel is None:
+            self._clock.sleep(seconds)
+        else:
+            self._call.cancel.sleep(seconds, self._clock)
 
     def _probe_early(self) -> Iterator[Attempt]:
         """Nobody could be asked: no reset, one early probe, nearest to recovery first."""
@@ -83,38 +113,87 @@ class Plan:
                 return
 
     def _admit(
-        self, candidate: Candidate, *, others: bool, early: bool = False, asked: Sequence[Attempt] = ()
+        self,
+        candidate: Candidate,
+        *,
+        others: bool,
+        early: bool = False,
+        asked: Sequence[Attempt] = (),
+        loan: Loan | None = None,
     ) -> Attempt | None:
-        """The last gates before the send: time, credential and benches, breaker."""
-        now = self._clock.now()
-        if not self._deadline.allows_attempt(now):
-            self._trace.out_of_time = True
+        """The last gates before the send: time, credential and benches, rate limits, breaker."""
+        if self._is_over():
             return None
-        target = candidate.target
-        choice = self._wallet.choose(candidate, self._call, now, spent=self._spent(asked))
+        choice = self._state.wallet.choose(candidate, self._call, self._clock.now(), spent=self._spent(asked))
         if choice.refused is not None:
             if not asked:
-                self._trace.skip(target, choice.refused, choice.retry_at)
+                self._trace.skip(candidate.target, choice.refused, choice.retry_at)
             return None
-        seconds = self._deadline.slice(self._call.read, now, others_left=others)
-        permit = self._guards[target].breaker.try_acquire(now, timeout=seconds, early=early)
+        passes = self._pass_limits(candidate, choice.credential, others=others, early=early)
+        if passes is None:
+            return None
+        now = self._clock.now()
+        share = self._deadline.slice(math.inf, now, others_left=others)
+        permit = self._pass_breaker(candidate, share, now, early=early)
+        if permit is None:
+            release(passes)
+            return None
+        budget = self._state.budget(self._candidates)
+        return Attempt(
+            call=self._call,
+            target=candidate.target,
+            started=now,
+            connect=min(self._call.connect, share),
+            read=min(self._call.read, share),
+            limit=min(self._call.limit, share),
+            clearance=Clearance(permit=permit, passes=passes, budget=budget, loan=loan),
+            credential=choice.credential,
+            own=candidate.own and choice.with_callers_key,
+            is_first_choice=candidate is self._candidates[0],
+            with_callers_key=choice.with_callers_key,
+        )
+
+    def _pass_limits(
+        self, candidate: Candidate, credential: Credential | None, *, others: bool, early: bool
+    ) -> tuple[Pass, ...] | None:
+        """Wait for a place within the rate limits, if it is a short wait; None: not now."""
+        limiters = self._state.limiters.of(candidate.target, credential)
+        if not limiters:
+            return ()
+        now = self._clock.now()
+        outlook = self._state.guards[candidate.target].breaker.peek(now)
+        if not early and not outlook.admits:  # no use waiting for a place at a target that is not asked
+            self._refuse(candidate, Rejected(outlook.retry_at, forced=outlook.state is CircuitState.FORCED_OPEN))
+            return None
+        self._raw = self._raw or self._state.estimator.read(self._call.body)
+        tokens = self._state.estimator.estimate(self._raw, candidate.target.key)
+        answer = self._state.limiters.acquire(limiters, tokens, self._call, self._patience(now, others=others))
+        if not isinstance(answer, Refused):
+            return answer
+        if answer.eta is None:
+            self._trace.skip(candidate.target, f"about {tokens} tokens are more than its rate limit allows")
+            return None
+        self._trace.skip(candidate.target, RATE_LIMITED.name, self._clock.now() + answer.eta)
+        self._full.append((answer.eta, candidate))
+        return None
+
+    def _patience(self, now: float, *, others: bool) -> float:
+        """Seconds that waiting for a rate limit is worth; background calls have all the time there is."""
+        remaining = self._deadline.remaining(now)
+        if self._call.background:
+            return remaining
+        patience = min(self._state.limiters.settings.max_wait, remaining / 5)
+        return min(patience, PREFERENCE) if others else patience
+
+    def _pass_breaker(self, candidate: Candidate, share: float, now: float, *, early: bool) -> Permit | None:
+        seconds = min(self._call.limit, self._call.connect + self._call.read, share)
+        permit = self._state.guards[candidate.target].breaker.try_acquire(now, timeout=seconds, early=early)
         if isinstance(permit, Rejected):
             self._refuse(candidate, permit)
             return None
         if permit.kind != "normal" and not self._may_probe(candidate, permit, now):
             return None
-        return Attempt(
-            call=self._call,
-            target=target,
-            permit=permit,
-            started=now,
-            connect=self._deadline.slice(self._call.connect, now, others_left=others),
-            read=seconds,
-            credential=choice.credential,
-            own=candidate.own and choice.with_callers_key,
-            is_first_choice=candidate is self._first,
-            with_callers_key=choice.with_callers_key,
-        )
+        return permit
 
     def _refuse(self, candidate: Candidate, rejected: Rejected) -> None:
         reason = "its circuit is forced open" if rejected.forced else "its circuit is open"
@@ -125,28 +204,30 @@ class Plan:
     def _may_probe(self, candidate: Candidate, permit: Permit, now: float) -> bool:
         """One call probes one target at most: a user should not pay for the recovery of a whole list."""
         if self._probed is not None and self._probed is not candidate:
-            self._guards[candidate.target].release(permit, now)
+            self._state.guards[candidate.target].breaker.record(permit, Effect.IGNORED, now)
             self._trace.skip(candidate.target, "its circuit wants a probe, and this call has carried one")
             return False
         self._probed = candidate
         return True
 
-    def _pause(self, candidate: Candidate, asked: list[Attempt], *, sole: bool) -> float | None:
+    def _pause(self, candidate: Candidate, asked: list[Attempt]) -> float | None:
         """Seconds until the same candidate is asked again; None: go on."""
         outcome = self._trace.last
         if outcome is None or outcome.is_final or outcome.may_retry is False:
             return None
-        if outcome.verdict.gate in _OF_THE_KEY:
-            choice = self._wallet.choose(candidate, self._call, self._clock.now(), spent=self._spent(asked))
+        if self._is_refused_key():
+            choice = self._state.wallet.choose(candidate, self._call, self._clock.now(), spent=self._spent(asked))
             return 0.0 if choice.refused is None else None
-        if sole:
+        if len(self._candidates) == 1:
             return self._pause_alone(candidate, outcome, len(asked))
         return self._pause_once(candidate, outcome) if len(asked) == 1 else None
 
     def _spent(self, asked: Sequence[Attempt]) -> list[Credential | None]:
         """The credentials of this visit, if it is they that were refused: none is tried twice."""
-        refused = self._trace.last is not None and self._trace.last.verdict.gate in _OF_THE_KEY
-        return [attempt.credential for attempt in asked] if refused else []
+        return [attempt.credential for attempt in asked] if self._is_refused_key() else []
+
+    def _is_refused_key(self) -> bool:
+        return self._trace.last is not None and self._trace.last.verdict.gate in _OF_THE_KEY
 
     def _pause_once(self, candidate: Candidate, outcome: Outcome) -> float | None:
         """The blip rule, the short-wait rule, and a conflict."""
@@ -154,7 +235,7 @@ class Plan:
         retry = outcome.verdict.retry
         if retry is Retry.BLIP and outcome.lone and self._settings.blip and remaining >= self._deadline.total / 2:
             return backoff.blip()
-        if retry is Retry.SHORT_WAIT and candidate is self._first and outcome.retry_after is not None:
+        if retry is Retry.SHORT_WAIT and candidate is self._candidates[0] and outcome.retry_after is not None:
             short = outcome.retry_after <= min(self._settings.short_wait, remaining / 5)
             return outcome.retry_after if short else None
         return backoff.ONCE if retry is Retry.ONCE else None
@@ -163,7 +244,7 @@ class Plan:
         """A target without a substitute gets a few attempts, with backoff, and never before its bench ends."""
         if asked >= self._settings.sole_attempts or (outcome.verdict.retry is Retry.NEVER and not outcome.may_retry):
             return None
-        choice = self._wallet.choose(candidate, self._call, now := self._clock.now())
+        choice = self._state.wallet.choose(candidate, self._call, now := self._clock.now())
         benched = 0.0 if choice.retry_at is None else choice.retry_at - now
         return max(backoff.sole(self._settings, outcome, asked), benched)
 

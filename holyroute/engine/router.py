@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from requests.exceptions import RequestException
 
-from holyroute.config.credentials import Keyring
-from holyroute.core import classify
+from holyroute.core import classify, forks, verdicts
+from holyroute.core.cancel import LATE
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.core.events import Events
 from holyroute.core.trace import Trace
-from holyroute.cost.ledger import Ledger
 from holyroute.engine.attempt import Attempt
 from holyroute.engine.plan import Plan
 from holyroute.engine.selector import Selector
-from holyroute.engine.wallet import Wallet, callers_credential
-from holyroute.resilience.guard import Guards
+from holyroute.engine.state import State
+from holyroute.engine.wallet import callers_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from holyroute.config.credentials import Keyring
     from holyroute.config.schema import Config
     from holyroute.core.call import Call
     from holyroute.core.clock import Clock
     from holyroute.core.events import Observer
     from holyroute.core.outcome import Outcome
     from holyroute.core.target import Target
+    from holyroute.cost.ledger import Ledger
     from holyroute.engine.attempt import Candidate, Transport
+    from holyroute.engine.wallet import Wallet
+    from holyroute.resilience.guard import Guards
 
 
 class Router:
     """Sends a chat completion to the first target that can answer it.
 
-    Holds all state that lives longer than a call: breakers, benches, latencies, the ledger. Safe to share between
-    threads.
+    Holds all state that lives longer than a call: breakers, benches, limits, latencies, the ledger. Safe to share
+    between threads; a forked child begins afresh.
 
     Args:
         config: providers, models, routes, settings.
         clock: time, for tests.
         observers: called with every event, in the thread of the call.
         env: where credentials are looked up; the process environment by default.
+        tokenizer: counts the tokens of a text, for rate limits; estimated by script without one.
     """
 
     def __init__(
@@ -51,15 +57,39 @@ class Router:
         clock: Clock = SYSTEM_CLOCK,
         observers: tuple[Observer, ...] = (),
         env: Mapping[str, str] | None = None,
+        tokenizer: Callable[[str], int] | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
         self.events = Events(observers)
-        self.guards = Guards(config.breaker, self.events.publish)
-        self.keyring = Keyring(env)
-        self.wallet = Wallet(self.keyring, self.guards)
         self.selector = Selector(config, self.observed_latency)
-        self.ledger = Ledger()
+        self._begin = partial(State, config, clock, self.events.publish, env=env, tokenizer=tokenizer)
+        self.state = self._begin()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """In a child: what the parent learnt, and may have held a lock on, is left behind."""
+        self.state = self._begin()
+
+    @property
+    def guards(self) -> Guards:
+        """Breakers, benches and latencies."""
+        return self.state.guards
+
+    @property
+    def keyring(self) -> Keyring:
+        """Where keys are looked up."""
+        return self.state.keyring
+
+    @property
+    def wallet(self) -> Wallet:
+        """Who goes with which credential."""
+        return self.state.wallet
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was spent."""
+        return self.state.ledger
 
     def send(self, call: Call, transport: Transport) -> Outcome:
         """Ask one target after the other until one answers. Failures come back as values; the outcome has the trace."""
@@ -72,7 +102,7 @@ class Router:
 
     def plan(self, call: Call, trace: Trace) -> Iterator[Attempt]:
         """Whom to ask next, and how long to wait first."""
-        plan = Plan(call, trace, guards=self.guards, wallet=self.wallet, settings=self.config.retry, clock=self.clock)
+        plan = Plan(call, trace, self.state, self.config.retry, self.clock)
         return plan.attempts(self.candidates(call, trace))
 
     def candidates(self, call: Call, trace: Trace | None = None) -> list[Candidate]:
@@ -81,11 +111,18 @@ class Router:
 
     def attempt(self, attempt: Attempt, transport: Transport) -> Outcome:
         """Ask one target once. Failures come back as values."""
+        caller = attempt.call.cancel
+        if caller is not None:
+            caller.on_cancel(attempt.token.cancel)
         try:
             return self.settle(attempt, _ask(attempt, transport))
         except BaseException:  # Ctrl-C, a bug in somebody's adapter: says nothing about the target
-            self.guards[attempt.target].release(attempt.permit, self.clock.now())
+            if attempt.clearance is not None:
+                self.guards[attempt.target].release(attempt.clearance, self.clock.now())
             raise
+        finally:
+            if caller is not None:
+                caller.forget(attempt.token.cancel)
 
     def observe(self, call: Call, candidate: Candidate, transport: Transport) -> Outcome:
         """Let the only candidate be asked as it is: never refused, retried or cut, only noted."""
@@ -101,13 +138,25 @@ class Router:
 
     def settle(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Book an outcome everywhere, once."""
-        now = self.clock.now()
-        target = attempt.target
-        lone = self.guards[target].settle(attempt.permit, outcome, now - attempt.started, now)
+        now, target, clearance = self.clock.now(), attempt.target, attempt.clearance
+        assert clearance is not None
+        if outcome.verdict is verdicts.READ_TIMEOUT and now - attempt.started < self._fair_time(attempt):
+            outcome = replace(outcome, verdict=verdicts.CUT_SHORT)
+        lone = self.guards[target].settle(clearance, outcome, now - attempt.started, now)
         self.guards.bench(target, attempt.credential, outcome, sent=attempt.started, now=now)
         self.ledger.book(target, outcome)
+        if clearance.passes:
+            self.state.estimator.learn(attempt.call.body, target.key, outcome.usage)
         outcome = replace(outcome, detail=self.wallet.explain(target, attempt.credential, outcome))
         return replace(outcome if attempt.is_first_choice else outcome.from_substitute(), lone=lone)
+
+    def _fair_time(self, attempt: Attempt) -> float:
+        """Seconds of silence that say something about a target: most of its normal time, or thrice its usual one.
+
+        An attempt that a short deadline ended sooner says nothing, and is not held against the target.
+        """
+        usual = self.observed_latency(attempt.target) or self.config.latency.get(attempt.target.latency, math.inf)
+        return min(0.8 * min(attempt.call.limit, attempt.call.read), 3 * usual)
 
     def observed_latency(self, target: Target) -> float | None:
         """Seconds, 95th percentile of the last five minutes; None where the target was not seen."""
@@ -115,8 +164,18 @@ class Router:
 
 
 def _ask(attempt: Attempt, transport: Transport, *, only_look: bool = False) -> Outcome:
+    token = attempt.token
     try:
         response = transport(attempt)
     except RequestException as error:
-        return classify.of_exception(error)
-    return classify.of_status(response) if only_look else classify.of_response(response, stream=attempt.call.stream)
+        outcome = classify.of_exception(error)
+    except Exception:  # a cut socket may raise anything
+        if not token.cancelled:
+            raise
+        outcome = classify.of_cut(None, attempt.limit, by_caller=token.reason != LATE)
+    else:
+        look = classify.of_status if only_look else partial(classify.of_response, stream=attempt.call.stream)
+        outcome = look(response)
+    if token.cancelled and not outcome.is_answer:
+        return classify.of_cut(outcome.error, attempt.limit, by_caller=token.reason != LATE)
+    return outcome

@@ -101,7 +101,8 @@ class Selector:
         return [*first, *substitutes]
 
     def _failovers(self, own: Target) -> list[FailoverList]:
-        return [self._config.failover[source] for source in _sources(own) if source in self._config.failover]
+        """The list for a target, if there is one: the most specific counts; an empty one means nobody."""
+        return [self._config.failover[source] for source in _sources(own) if source in self._config.failover][:1]
 
     def _substitutes(self, own: Target, entries: list[FailoverList]) -> tuple[list[Target], list[Target]]:
         """Who may answer in place of a target, and who could but for the owner's consent; each once."""

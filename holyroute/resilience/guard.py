@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holyroute.core import verdicts
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from holyroute.core.events import Event
     from holyroute.core.outcome import Outcome
     from holyroute.core.target import Target
+    from holyroute.resilience.admission import Ticket
     from holyroute.resilience.breaker import Permit, Transition
+    from holyroute.resilience.budget import Loan, RetryBudget
     from holyroute.resilience.gates import Bench
+    from holyroute.resilience.limiter import RateLimiter
+    from holyroute.resilience.limits import Pass
 
 logger = logging.getLogger("holyroute")
 
@@ -32,6 +37,16 @@ QUOTA_MAX = 3_600.0  # seconds: an empty account is asked again at least once an
 SILENT_MAX = 30.0  # seconds: 429 without a hint
 FLOOR_MAX = 300.0  # seconds of Retry-After that a busy server may ask for
 FRESH = 60.0  # seconds after its end in which a bench still counts as the one before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clearance:
+    """Leave for one attempt, and all that goes back when it is over."""
+
+    permit: Permit
+    passes: tuple[Pass, ...] = ()
+    budget: RetryBudget
+    loan: Loan | None = None  # for a retry
 
 
 class Guard:
@@ -52,18 +67,21 @@ class Guard:
         )
         self._publish(event)
 
-    def release(self, permit: Permit | None, now: float) -> None:
-        """Give a permit back without a word on the target's health."""
-        if permit is not None:
-            self.breaker.record(permit, Effect.IGNORED, now)
+    def release(self, clearance: Clearance, now: float) -> None:
+        """Give everything back without a word on the target's health; the request may have been sent."""
+        self.breaker.record(clearance.permit, Effect.IGNORED, now)
+        for limiter, ticket in clearance.passes:
+            limiter.settle(ticket)
 
-    def settle(self, permit: Permit | None, outcome: Outcome, seconds: float, now: float) -> bool:
+    def settle(self, clearance: Clearance, outcome: Outcome, seconds: float, now: float) -> bool:
         """Book an outcome. Whether it looks like a lone fault, and this caller is the one to retry it."""
         effect = outcome.verdict.breaker
-        if permit is not None:
-            self.breaker.record(permit, effect, now, floor=outcome.retry_after or 0.0)
+        self.breaker.record(clearance.permit, effect, now, floor=outcome.retry_after or 0.0)
+        for limiter, ticket in clearance.passes:
+            _hand_back(limiter, ticket, outcome)
         if outcome.is_answer:
             self.latency.add(seconds, now)
+            clearance.budget.succeed(clearance.loan)
         if effect is Effect.IGNORED:
             return False
         with self._lock:
@@ -124,6 +142,15 @@ class Guards:
         if outcome.verdict.gate_seconds >= FRESH:  # what a person has to mend; busy servers mend themselves
             logger.warning("%s: %s is left alone for %.0f s", _who(target, scope, credential), outcome.verdict, seconds)
         self._publish(Benched(target, scope, str(outcome.verdict), bench.until))
+
+
+def _hand_back(limiter: RateLimiter, ticket: Ticket, outcome: Outcome) -> None:
+    if outcome.response is not None:
+        limiter.observe(ticket, outcome.response.headers)
+    if outcome.verdict in {verdicts.RATE_LIMITED, verdicts.RATE_LIMITED_SILENT}:
+        limiter.throttled(ticket, outcome.retry_after)
+    else:
+        limiter.settle(ticket, actual=outcome.usage.total_tokens if outcome.usage is not None else None)
 
 
 def _who(target: Target, scope: Scope, credential: Credential | None) -> str:

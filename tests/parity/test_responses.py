@@ -130,3 +130,16 @@ def test_callbacks_and_passing_calls_work(
     assert json.loads(response.headers["X-Body"]) == BODY
     assert session.get(f"{a}/elsewhere").text == "plain"
     assert holyroute.get(f"{a}/elsewhere").text == "plain"
+
+
+@pytest.mark.parametrize(("verb", "status"), [("head", 302), ("get", 200)])
+def test_only_head_follows_no_redirect(mocked: responses.RequestsMock, verb: str, status: int) -> None:
+    """The one default in which the functions of requests differ."""
+    mocked.assert_all_requests_are_fired = False
+    mocked.add(verb.upper(), "https://gateway.example-a.test/", status=302, headers={"Location": "/there"})
+    mocked.add(verb.upper(), "https://gateway.example-a.test/there")
+    expected, actual = (
+        getattr(module, verb)("https://gateway.example-a.test/").status_code for module in (requests, holyroute)
+    )
+
+    assert expected == actual == status

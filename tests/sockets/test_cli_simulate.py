@@ -24,9 +24,7 @@ BODY = {"messages": [{"role": "user", "content": "hello"}]}
 def simulation(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running simulation, and its base URL."""
     command = [sys.executable, "-m", "holyroute", "simulate", "--port", "0", "--speed", "100", *words]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             first = process.stdout.readline()
@@ -78,9 +76,7 @@ def test_a_port_that_is_taken() -> None:
     """A port in use is a failure with a hint, not a traceback."""
     with Simulator() as other:
         command = [sys.executable, "-m", "holyroute", "simulate", "--port", str(other.port)]
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=15, check=False
-        )
+        result = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
 
     assert result.returncode == 1
     assert result.stderr == f"holyroute: port {other.port}: Address already in use; --port chooses another\n"

@@ -19,9 +19,7 @@ ROWS = [["gpt-4.1", "holysheep", "8.00"], ["a-model-with-a-long-name", "p", "10.
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=15, check=False
-    )
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=15, check=False)
 
 
 def test_the_package_does_not_need_the_command_line() -> None:

@@ -110,7 +110,7 @@ def test_failover_stays_at_the_gateway(config: Config) -> None:
     """The one built-in failover list starts and ends at the gateway."""
     found = {source: entry.targets for source, entry in config.failover.items()}
 
-    assert found == {"api.holysheep.ai": (DEEPSEEK, GEMINI, MINI)}
+    assert found == {"holysheep": (DEEPSEEK, GEMINI, MINI)}
 
 
 def test_nothing_built_in_is_the_owners_consent(config: Config) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -101,12 +103,16 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("of_record", [True, False])
-def test_threads_that_come_first_together_get_one_router(tmp_path: Path, *, of_record: bool) -> None:
+def test_threads_that_come_first_together_get_one_router(
+    tmp_path: Path, request: pytest.FixtureRequest, *, of_record: bool
+) -> None:
     """Breakers and ledger of one session are one, whoever calls first."""
     path = tmp_path / "own.toml"
     path.touch()
     session = holyroute.Session(holyroute.load(path) if of_record else path)
     barrier = threading.Barrier(16)
+    request.addfinalizer(functools.partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
 
     def first_use(_: int) -> object:
         barrier.wait()

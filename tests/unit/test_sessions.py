@@ -15,7 +15,9 @@ import holyroute
 from holyroute import sessions
 from holyroute.core.call import Selection
 from holyroute.sessions import RoutingOptions
-from holyroute.transport.settings import environment, pooled_adapter, without_retries
+from holyroute.transport.adapter import Adapter, twin_of
+from holyroute.transport.connection import ResendOnce
+from holyroute.transport.settings import environment, pooled_adapter
 
 URL = "https://api.example.com/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -104,27 +106,38 @@ class Own(HTTPAdapter):
     """A subclass."""
 
 
-@pytest.mark.parametrize("adapter", [HTTPAdapter(), HTTPAdapter(max_retries=0), Own(max_retries=3)])
-def test_most_adapters_are_used_as_they_are(adapter: HTTPAdapter) -> None:
-    """Without retries there is nothing to take away, and a subclass may mean them."""
-    assert without_retries(adapter) is adapter
+def test_a_strangers_adapter_is_used_as_it_is() -> None:
+    """A subclass may mean something by its retries, its TLS or its `send`."""
+    adapter = Own(max_retries=3)
+
+    assert twin_of(adapter) is adapter
 
 
-@pytest.mark.parametrize("retries", [3, Retry(total=None, connect=2), Retry(5, allowed_methods=None)])
-def test_a_twin_has_the_same_pools_and_no_retries(retries: Any) -> None:
-    """Connections are shared with the original, which keeps its retries; a second look finds the same twin."""
-    adapter = HTTPAdapter(max_retries=retries)
-    twin = without_retries(adapter)
-    assert isinstance(twin, HTTPAdapter)
+@pytest.mark.parametrize("retries", [0, 3, Retry(total=None, connect=2), Retry(5, allowed_methods=None)])
+def test_a_twin_has_the_same_settings_and_no_retries(retries: Any) -> None:
+    """Pool and TLS settings are the original's, which keeps its retries; a second look finds the same twin."""
+    adapter = HTTPAdapter(pool_connections=3, pool_maxsize=7, max_retries=retries)
+    adapter.init_poolmanager(3, 7, ssl_minimum_version=771)
+    twin = twin_of(adapter)
+    assert isinstance(twin, Adapter)
 
-    assert twin is without_retries(adapter)
-    assert twin.poolmanager is adapter.poolmanager
-    assert (twin.max_retries.total, twin.max_retries.read) == (0, False)
-    assert adapter.max_retries.total != 0
+    assert twin is twin_of(adapter)
+    assert twin.poolmanager.connection_pool_kw == adapter.poolmanager.connection_pool_kw
+    assert (twin._pool_connections, twin._pool_maxsize) == (3, 7)
+    assert isinstance(twin.max_retries, ResendOnce)
+    assert not isinstance(adapter.max_retries, ResendOnce)
 
-    adapter.init_poolmanager(1, 1)
 
-    assert without_retries(adapter).poolmanager is adapter.poolmanager  # type: ignore[attr-defined]
+def test_a_twin_follows_new_settings() -> None:
+    """A script that gives its adapter new pools gives them to the twin as well."""
+    adapter = HTTPAdapter()
+    before = twin_of(adapter)
+    adapter.init_poolmanager(1, 1, ssl_minimum_version=771)
+    after = twin_of(adapter)
+    assert isinstance(after, Adapter)
+
+    assert after is not before
+    assert after.poolmanager.connection_pool_kw["ssl_minimum_version"] == 771
 
 
 def test_pools_are_large_enough_for_a_batch() -> None:

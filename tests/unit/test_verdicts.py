@@ -304,6 +304,7 @@ def test_no_row_is_left_out() -> None:
         verdicts.CANCELLED,
         verdicts.NOT_SENT,
         verdicts.OUT_OF_TIME,
+        verdicts.CUT_SHORT,
     }
 
     assert {row.name for row in verdicts.TABLE.values()} - reached == {verdict.name for verdict in by_others}

@@ -1,0 +1,97 @@
+"""The rate limiters of all targets: made for those that have a limit, and for nobody else.
+
+A target's requests and tokens are limited per key, because providers limit accounts; a provider's `max_concurrency`
+holds for all its models together. What is not limited costs nothing here: a 429 benches the target all the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from holyroute.resilience.admission import Priority
+from holyroute.resilience.bucket import Limits
+from holyroute.resilience.limiter import RateLimiter, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holyroute.config.credentials import Credential
+    from holyroute.config.schema import LimitSettings
+    from holyroute.core.call import Call
+    from holyroute.core.clock import Clock
+    from holyroute.core.target import Target
+    from holyroute.resilience.admission import Ticket
+
+Pass = tuple[RateLimiter, "Ticket"]
+
+
+class Limiters:
+    """Finds and asks the limiters of a target. Safe to share between threads."""
+
+    def __init__(self, settings: LimitSettings, clock: Clock) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._limiters: dict[str, RateLimiter] = {}
+        self._lock = threading.Lock()
+
+    def of(self, target: Target, credential: Credential | None) -> tuple[RateLimiter, ...]:
+        """The limiters that a request has to pass; none for a target without limits."""
+        provider = target.provider
+        found = []
+        if target.rpm is not None or target.tpm is not None:
+            fingerprint = credential.fingerprint if credential is not None else ""
+            limits = Limits.per_minute(rpm=target.rpm, tpm=target.tpm)
+            found.append(self._get(f"{target.key}|{fingerprint}", target.name, limits))
+        if provider.max_concurrency is not None:
+            limits = Limits(max_concurrency=provider.max_concurrency)
+            found.append(self._get(provider.base_url, provider.name, limits))
+        return tuple(found)
+
+    def _get(self, scope: str, name: str, limits: Limits) -> RateLimiter:
+        limiter = self._limiters.get(scope)
+        if limiter is None:
+            with self._lock:
+                limiter = self._limiters.setdefault(
+                    scope, RateLimiter(limits, self.settings, name=name, clock=self._clock)
+                )
+        return limiter
+
+    def acquire(
+        self, limiters: tuple[RateLimiter, ...], tokens: int, call: Call, max_wait: float
+    ) -> tuple[Pass, ...] | Refused:
+        """Pass all of them or none; waits at most some seconds in all, and not for a caller who has left."""
+        priority = Priority.BATCH if call.background else Priority.LIVE
+        give_up = self._clock.now() + max_wait
+        passed: list[Pass] = []
+        try:
+            for limiter in limiters:
+                left = max(0.0, give_up - self._clock.now())
+                answer = self._ask(limiter, tokens, left, priority, call)
+                if isinstance(answer, Refused):
+                    release(passed)
+                    return answer
+                passed.append((limiter, answer))
+        except BaseException:
+            release(passed)
+            raise
+        return tuple(passed)
+
+    def _ask(
+        self, limiter: RateLimiter, tokens: int, max_wait: float, priority: Priority, call: Call
+    ) -> Ticket | Refused:
+        token = call.cancel
+        if token is None:
+            return limiter.acquire(tokens, max_wait=max_wait, priority=priority)
+        wake: Callable[[], None] = limiter.wake
+        token.on_cancel(wake)
+        try:
+            return limiter.acquire(tokens, max_wait=max_wait, priority=priority, cancelled=lambda: token.cancelled)
+        finally:
+            token.forget(wake)
+
+
+def release(passed: list[Pass] | tuple[Pass, ...]) -> None:
+    """Nothing was sent: everything comes back."""
+    for limiter, ticket in passed:
+        limiter.release(ticket)
