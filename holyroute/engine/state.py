@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
-
 from holyroute.config.credentials import Keyring
 from holyroute.cost.ledger import Ledger
 from holyroute.cost.tokens import TokenEstimator
@@ -17,6 +15,8 @@ from holyroute.resilience.limits import Limiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from cachetools import LRUCache
 
     from holyroute.config.schema import Config
     from holyroute.core.clock import Clock
@@ -38,6 +38,8 @@ class State:
         env: Mapping[str, str] | None,
         tokenizer: Callable[[str], int] | None,
     ) -> None:
+        from cachetools import LRUCache
+
         self.guards = Guards(config.breaker, publish)
         self.keyring = Keyring(env)
         self.wallet = Wallet(self.keyring, self.guards)

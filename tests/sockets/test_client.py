@@ -530,8 +530,8 @@ def test_a_private_prompt_stays_private(
     fail(a)
     there = {"base_url": f"http://gateway.example-b.test:{b.port}/v1", "allow_http": True}
     attempts = []
-    for source in ("ma", "a"):
-        config = configured(providers={"b": there}, failover={f"127.0.0.1:{a.port}": ["ma"], source: ["mb"]})
+    for source in ("ma", f"127.0.0.1:{a.port}"):
+        config = configured(providers={"b": there}, failover={source: ["mb"]})
         with Names("gateway.example-b.test"), holyroute.Client(router=Router(config, clock=clock, env=env)) as client:
             client.ask(PROMPT, model="ma", on_failure="return")
         attempts.append(b.attempts())
