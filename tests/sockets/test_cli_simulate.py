@@ -33,6 +33,15 @@ def simulation(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
+def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What else it shows, and its complaints; `communicate` would miss what came along with the first line."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    output, told = process.stdout.read(), process.stderr.read()
+    process.wait(timeout=10)
+    return output, told
+
+
 def ask(url: str, model: str, key: str = "") -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
@@ -47,7 +56,7 @@ def test_it_answers_until_it_is_ended(number: signal.Signals) -> None:
         answer = ask(url, "gpt-4.1")
         unknown = ask(url, "nobody")
         process.send_signal(number)
-        output, told = process.communicate(timeout=10)
+        output, told = rest_of(process)
 
     assert answer.json()["choices"][0]["message"]["content"] == "Answer to: hello"
     assert unknown.status_code == 404
@@ -64,7 +73,7 @@ def test_it_plays_faults_and_wants_keys() -> None:
         broken = ask(url, "deepseek-chat", "test-key-a")
         refused = ask(url, "gpt-4.1", "test-key-b")
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=10)
+        output, _ = rest_of(process)
 
     assert (limited.status_code, limited.headers["Retry-After"]) == (429, "7")
     assert broken.status_code == 503
