@@ -227,8 +227,8 @@ class Session(RoutingMixin):
         super().__init__()
         if router is not None and config is not None:
             raise ConfigurationError("router: expected an engine or a configuration, got both")
-        self.mount("https://", pooled_adapter(retries or 0))
-        self.mount("http://", pooled_adapter(retries or 0))
+        for prefix in ("https://", "http://"):
+            self.mount(prefix, pooled_adapter(retries or 0))
         self.routing_options = RoutingOptions(
             config=config if router is None else router.config,
             selection=Selection(task=task, priority=priority),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,35 @@ def test_the_first_substitution_of_a_kind_is_said_once(
 
     assert [text.split(";")[0].split(" in place of ")[1] for text in said] == ["ma", "another"]
     assert all(text.startswith("mb at http://127.0.0.1:") for text in said)
+
+
+@pytest.mark.parametrize(
+    ("substitute", "model", "said"),
+    [
+        ({"provider": "b", "model": "ma"}, "ma", ["same at http://127.0.0.1:PORT/v1 answered in place of ma"]),
+        ({"provider": "a", "model": "second"}, "ma", ["same at http://127.0.0.1:PORT/v1 answered in place of ma"]),
+        ({"provider": "b", "model": "ma"}, "route:simple_qa/fast", []),
+    ],
+)
+def test_a_substitution_is_another_host_or_another_model(
+    a: Simulator,
+    configured: Callable[..., Config],
+    env: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+    *,
+    substitute: dict[str, str],
+    model: str,
+    said: list[str],
+) -> None:
+    """Either is worth a warning; who asks for a route chose neither."""
+    a.always("ma", 503)
+    lists: dict[str, Any] = {"failover": {f"127.0.0.1:{a.port}": ["same"]}, "routes": {"simple_qa": {"fast": ["same"]}}}
+    router = Router(configured(models={"same": substitute}, **lists), env=env)
+    with caplog.at_level(logging.WARNING, "holyroute"):
+        response = post(holyroute.Session(router=router), a, model)
+
+    assert response.status_code == 200
+    assert [re.sub(r":\d+/", ":PORT/", text.getMessage()).split(";")[0] for text in caplog.records] == said
 
 
 # --- final answers ----------------------------------------------------------------------------------------------------

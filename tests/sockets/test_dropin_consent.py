@@ -329,3 +329,14 @@ def test_a_rejected_key_is_replaced_by_a_configured_one(a: Simulator, two_models
         ("ma", "Bearer test-key-a", None),
     ]
     assert [answer.request.headers["Authorization"] for answer in answers] == ["Bearer test-key-wrong"] * 2
+
+
+def test_at_home_the_scripts_own_way_there_is_kept(a: Simulator, two_models: Config) -> None:
+    """With another key, too, its host is reached as the script reaches it: its proxies, and what it relaxed."""
+    session = holyroute.Session(router=Router(two_models, env={"KEY_A": "test-key-a"}))
+    noting = Noting()
+    session.mount("http://", noting)
+    proxies = {"http": f"http://{host_of(a)}"}
+    post(session, a, headers={"Authorization": "Bearer test-key-wrong"}, verify=False, proxies=proxies)
+
+    assert [(one["verify"], dict(one["proxies"])) for one in noting.settings] == [(False, proxies)] * 2

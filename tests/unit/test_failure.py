@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,7 +96,10 @@ def test_only_missing_keys_are_an_error_of_configuration(
     skipped: tuple[tuple[str, float | None], ...], kind: type[Exception]
 ) -> None:
     """Where a key is all that is missing, the owner has to act; else it may pass."""
+    asked = Outcome(verdict=verdicts.UNAVAILABLE, status=503)
+
     assert type(exception_of(ended(skipped=skipped))) is kind
+    assert type(exception_of(ended(asked, skipped=skipped))) is AllTargetsFailed
 
 
 def test_too_late_is_a_timeout() -> None:
@@ -144,7 +148,7 @@ def test_nothing_sent_is_a_response(
 
     assert (shown.status_code, shown.headers["Retry-After"], error["type"]) == (status, wait, kind)
     assert error["code"] == "holyroute_nothing_sent"
-    assert all(reason in error["message"] for reason, _ in skipped)
+    assert all(reason in error["message"] for reason, _ in skipped or (("there is no candidate", None),))
     assert (shown.request, shown.url) == (REQUEST, REQUEST.url)
     assert shown.raw.read() == b""
 
@@ -165,9 +169,12 @@ def test_an_exception_is_raised_as_it_is() -> None:
 
 
 def test_a_spent_deadline_is_a_read_timeout() -> None:
-    """With the caller's request."""
+    """With the caller's request; but where the script's own target failed in time, that failure tells more."""
+    own = requests.exceptions.SSLError("own")
     with pytest.raises(requests.ReadTimeout) as caught:
         as_requests_would(ended(late=True), REQUEST)
+    with pytest.raises(requests.exceptions.SSLError):
+        as_requests_would(ended(Outcome(verdict=verdicts.TLS_FAILED, error=own), late=True), REQUEST)
 
     assert caught.value.request is REQUEST
 
@@ -209,11 +216,15 @@ def test_what_is_raised_shows_no_key() -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"error": "test-key-b"}', b"plain"])
-def test_what_comes_back_shows_no_key(body: bytes) -> None:
-    """The request is masked, and so is a key that the provider repeats."""
-    shown = without_key(ATTEMPT, REQUEST, lambda: response(401, body))
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_comes_back_shows_no_key(body: bytes, *, stream: bool) -> None:
+    """The request is masked, and so is a key that the provider repeats; without a key the body is left alone."""
+    attempt = replace(ATTEMPT, call=replace(CALL, stream=stream))
+    shown = without_key(attempt, REQUEST, lambda: response(401, body))
+    keyless = without_key(replace(attempt, credential=None), REQUEST, lambda: response(401, body))
 
     assert shown.content == body.replace(b"test-key-b", b"***")
+    assert keyless.content == body
     assert shown.request.headers["Authorization"] == "***"
     assert REQUEST.headers["Authorization"] == "Bearer own"
 

@@ -215,6 +215,21 @@ def test_a_target_that_cannot_serve_the_call_is_left_out(body: dict[str, Any], a
     ]
 
 
+def test_who_is_left_out_is_noted() -> None:
+    """The trace names what a target lacks."""
+    config = load(models={"plain": {"provider": "here", "supports": [], "max_output": 100}})
+    traces = []
+    for body in ({"tools": [{}], "stream": True}, {"max_tokens": 101}):
+        call = of_client(models=("plain",), body=body)
+        traces.append(Trace(call, FakeClock(), lambda _: None))
+        Selector(config, lambda _: None).candidates(call, traces[-1])
+
+    assert [str(skip) for trace in traces for skip in trace.skipped] == [
+        "plain at here: not asked, does not support stream, tools",
+        "plain at here: not asked, writes at most 100 tokens",
+    ]
+
+
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
@@ -284,12 +299,13 @@ def test_a_weighted_draw_follows_the_weights() -> None:
         ("route:simple_qa/unknown", {}, "simple_qa/normal"),
     ],
 )
-def test_a_route_is_found(model: str | None, selection: Any, expected: str) -> None:
-    """The name's own parts first, then the call's, then the defaults; unknown ones fall back."""
+def test_a_route_is_found(model: str | None, selection: Any, expected: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The name's own parts first, then the call's, then the defaults; unknown ones fall back, with a warning."""
     config = load()
     task, priority = expected.split("/")
 
     assert names(config, of_client(model, **selection)) == list(config.routes[task][priority].targets)
+    assert len(caplog.records) == (model or "").count("unknown")
 
 
 def test_an_unknown_word_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
