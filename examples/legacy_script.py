@@ -1,5 +1,7 @@
 """A script as people write it; only the import line has changed.
 
+    CHAT_URL=http://127.0.0.1:8099/v1/chat/completions CHAT_KEY=none python legacy_script.py
+
 It reads its endpoint from CHAT_URL and its key from CHAT_KEY. Where prompts may go when the endpoint fails stands in
 the owner's holyroute.toml, not here.
 """

@@ -164,7 +164,6 @@ class Client:
     def _transport(self, attempt: Attempt) -> Response:
         request = attempt.request()
         settings = environment(attempt.target.provider, request.url or "")
-        settings.pop("stream")
         patience = (attempt.connect, attempt.read)
         with cutting(attempt.token, attempt.limit):
             return without_key(attempt, request, lambda: self._adapter.send(request, timeout=patience, **settings))

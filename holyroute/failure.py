@@ -80,9 +80,12 @@ def exception_of(outcome: Outcome) -> HolyRouteError:
         )
     if not trace.attempts and trace.skipped and all(skip.reason.startswith(NO_CREDENTIAL) for skip in trace.skipped):
         return ConfigurationError(_missing_keys(trace), trace=trace)
-    kind = DeadlineExceeded if trace.out_of_time else AllTargetsFailed
+    kind = DeadlineExceeded if trace.out_of_time and not trace.cancelled else AllTargetsFailed
+    head = (
+        "cancelled by its token" if outcome.verdict is verdicts.CANCELLED else f"nobody could answer: {outcome.verdict}"
+    )
     failure = kind(
-        f"nobody could answer: {outcome.verdict}\n{trace}",
+        f"{head}\n{trace}",
         trace=trace,
         response=outcome.response,
         retry_at=trace.retry_at,

@@ -29,7 +29,7 @@ from holyroute.core.call import Call, Origin, Selection
 from holyroute.dialects import openai
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import as_requests_would, exception_of, without_key
-from holyroute.transport.adapter import PER_OPERATION, Adapter, cutting, twin_of
+from holyroute.transport.adapter import PER_OPERATION, Adapter, close_twin, cutting, twin_of
 from holyroute.transport.settings import environment, pooled_adapter
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ logger = logging.getLogger("holyroute")
 
 _making_router = threading.Lock()
 _attempting: ContextVar[bool] = ContextVar("holyroute_attempting", default=False)
-_substituted: set[tuple[str, str]] = set()  # (asked, answered) pairs that were already said
+_substituted: set[tuple[str, str, str]] = set()  # what was already said: model asked, target, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,12 @@ class RoutingMixin(requests.Session):
         outcome = self.router.send(call, lambda attempt: self._attempt(attempt, kwargs))
         return self._show(outcome, call, kwargs)
 
+    def close(self) -> None:
+        """Close the idle connections, those of routed attempts too."""
+        for adapter in self.adapters.values():
+            close_twin(adapter)
+        super().close()
+
     def _read(self, request: PreparedRequest, kwargs: dict[str, Any]) -> Call | None:
         """The request as a call, if it is a chat completion."""
         if not isinstance(request, PreparedRequest) or is_disabled():
@@ -117,6 +123,8 @@ class RoutingMixin(requests.Session):
         candidates = self.router.candidates(call)
         if not candidates or not candidates[0].own or any(map(self.router.wallet.can_pay, candidates[1:])):
             return None
+        for other in candidates[1:]:
+            _say_once(call, other.target, "%s at %s cannot stand in for %s: its key is not set")
         return candidates[0]
 
     def _complete(self, request: PreparedRequest, kwargs: dict[str, Any]) -> None:
@@ -292,20 +300,16 @@ def _seconds(value: Any, default: float) -> float | None:
     return seconds if 0 < seconds < math.inf else None
 
 
-def _say_once(call: Call, answered: Target) -> None:
-    """The first time a substitute answers for a model, its owner should know."""
+def _say_once(call: Call, answered: Target, text: str = "%s at %s answered in place of %s") -> None:
+    """The first time a substitute answers for a model, or cannot, its owner should know."""
     assert call.origin is not None
     at_home = answered.provider.serves(call.origin.request.url or "")
     asked = call.model or ""
-    if (at_home and answered.model == asked) or (asked, answered.key) in _substituted:
+    said = (asked, answered.key, text)
+    if (at_home and answered.model == asked) or said in _substituted:
         return
-    _substituted.add((asked, answered.key))
-    logger.warning(
-        "%s at %s answered in place of %s; further substitutions of this kind are not reported",
-        answered.name,
-        answered.provider.base_url,
-        asked,
-    )
+    _substituted.add(said)
+    logger.warning(f"{text}; this is said once", answered.name, answered.provider.base_url, asked)  # noqa: G004 - our own text
 
 
 if not TYPE_CHECKING:

@@ -69,3 +69,6 @@ def main() -> None:
         if end.code == INTERRUPTED:
             os._exit(INTERRUPTED)  # not waiting for threads that may be reading an answer for another two minutes
         raise
+    except OSError as error:  # a full disk under the output
+        sys.stderr.write(f"holyroute: {error.strerror or error}\n")
+        os._exit(1)  # nor trying to write the rest once more

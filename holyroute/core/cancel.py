@@ -24,7 +24,7 @@ class CancelToken:
     __slots__ = ("_callbacks", "_lock", "reason")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel while it is held
         self._callbacks: list[Callable[[], None]] = []
         self.reason: str | None = None
 
@@ -52,10 +52,12 @@ class CancelToken:
                 condition.notify()
 
         self.on_cancel(wake)
-        with condition:
-            if not self.cancelled:
-                clock.wait(condition, seconds)
-        self.forget(wake)
+        try:
+            with condition:
+                if not self.cancelled:
+                    clock.wait(condition, seconds)
+        finally:
+            self.forget(wake)
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back when it is cancelled, in the thread that cancels; at once if that has happened."""

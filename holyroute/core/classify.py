@@ -114,7 +114,7 @@ def of_cut(error: Exception | None, limit: float, *, by_caller: bool) -> Outcome
     """An attempt that we ended ourselves: whatever the cut socket raised, it says nothing about the server."""
     if by_caller:
         return Outcome(verdict=verdicts.CANCELLED, error=error)
-    late = exceptions.ReadTimeout(f"no whole answer within {limit:.1f} s", request=getattr(error, "request", None))
+    late = exceptions.ReadTimeout(f"no whole answer within {limit:.3g} s", request=getattr(error, "request", None))
     late.__cause__ = error
     return Outcome(verdict=verdicts.READ_TIMEOUT, detail=str(late), error=late)
 

@@ -84,6 +84,7 @@ class Plan:
         while (attempt := self._admit(candidate, others=others, asked=asked, loan=loan)) is not None:
             yield attempt
             asked.append(attempt)
+            loan = None
             pause = self._pause(candidate, asked)
             if pause is None or pause >= self._deadline.remaining(self._clock.now()):
                 return
@@ -92,6 +93,8 @@ class Plan:
                 if loan is None:
                     return
             self._sleep(pause)
+        if loan is not None:  # nothing was sent with it
+            self._state.budget(self._candidates).succeed(loan)
 
     def _borrow(self) -> Loan | None:
         """A retry costs; when too many were needed lately there is none, and nobody waits for it."""
@@ -131,6 +134,9 @@ class Plan:
             return None
         passes = self._pass_limits(candidate, choice.credential, others=others, early=early)
         if passes is None:
+            return None
+        if passes and self._is_over():  # it was a long wait
+            release(passes)
             return None
         now = self._clock.now()
         share = self._deadline.slice(math.inf, now, others_left=others)

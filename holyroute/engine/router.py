@@ -127,6 +127,9 @@ class Router:
     def observe(self, call: Call, candidate: Candidate, transport: Transport) -> Outcome:
         """Let the only candidate be asked as it is: never refused, retried or cut, only noted."""
         trace = Trace(call, self.clock, self.events.publish)
+        for other in self.candidates(call, trace):
+            if other is not candidate and not other.own:
+                trace.skip(other.target, self.wallet.missing(other.target.provider))
         attempt = Attempt(
             call=call, target=candidate.target, started=trace.began, connect=call.connect, read=call.read, own=True
         )

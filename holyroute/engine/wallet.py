@@ -46,12 +46,15 @@ class Wallet:
         provider = candidate.target.provider
         return candidate.at_home or not provider.api_key_env or bool(self._keyring.keys(provider))
 
+    def missing(self, provider: Provider) -> str:
+        """What a provider's owner has to do, where it has no key."""
+        return f"{NO_CREDENTIAL}: set {', '.join(provider.api_key_env)}"
+
     def choose(self, candidate: Candidate, call: Call, now: float, spent: Sequence[Credential | None] = ()) -> Choice:
         """A credential that is neither spent nor benched here, the caller's own first at the caller's own host."""
         choices = self._choices(candidate, call)
         if not choices:
-            names = ", ".join(candidate.target.provider.api_key_env)
-            return Choice(refused=f"{NO_CREDENTIAL}: set {names}")
+            return Choice(refused=self.missing(candidate.target.provider))
         choices = [choice for choice in choices if choice.credential not in spent]
         if not choices:
             return Choice(refused="every key was tried")
@@ -83,7 +86,10 @@ class Wallet:
         callers = [Choice(callers_credential(call), with_callers_key=True)] if candidate.at_home else []
         if not provider.api_key_env:
             return callers or [Choice()]
-        return callers + [Choice(credential) for credential in self._rotated(provider)]
+        configured = [Choice(credential) for credential in self._rotated(provider)]
+        if configured and callers and callers[0].credential is None and not candidate.own:
+            return configured  # the script sent no key, and what it wrote is not what is asked now
+        return callers + configured
 
     def _rotated(self, provider: Provider) -> list[Credential]:
         keys = self._keyring.keys(provider)

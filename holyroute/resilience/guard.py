@@ -140,7 +140,7 @@ class Guards:
             return
         bench = self.gates.bench(keys[scope], str(outcome.verdict), seconds, now)
         if outcome.verdict.gate_seconds >= FRESH:  # what a person has to mend; busy servers mend themselves
-            logger.warning("%s: %s is left alone for %.0f s", _who(target, scope, credential), outcome.verdict, seconds)
+            logger.warning("%s: %s; left alone for %.0f s", _who(target, scope, credential), outcome.verdict, seconds)
         self._publish(Benched(target, scope, str(outcome.verdict), bench.until))
 
 

@@ -16,6 +16,8 @@ from holyroute.resilience.limiter import RateLimiter, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cachetools import LRUCache
+
     from holyroute.config.credentials import Credential
     from holyroute.config.schema import LimitSettings
     from holyroute.core.call import Call
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from holyroute.core.target import Target
     from holyroute.resilience.admission import Ticket
 
+SCOPES = 4_096  # limiters that are remembered: scripts may bring keys of their own
 Pass = tuple[RateLimiter, "Ticket"]
 
 
@@ -32,7 +35,9 @@ class Limiters:
     def __init__(self, settings: LimitSettings, clock: Clock) -> None:
         self.settings = settings
         self._clock = clock
-        self._limiters: dict[str, RateLimiter] = {}
+        from cachetools import LRUCache
+
+        self._limiters: LRUCache[str, RateLimiter] = LRUCache(SCOPES)
         self._lock = threading.Lock()
 
     def of(self, target: Target, credential: Credential | None) -> tuple[RateLimiter, ...]:
@@ -49,13 +54,12 @@ class Limiters:
         return tuple(found)
 
     def _get(self, scope: str, name: str, limits: Limits) -> RateLimiter:
-        limiter = self._limiters.get(scope)
-        if limiter is None:
-            with self._lock:
-                limiter = self._limiters.setdefault(
-                    scope, RateLimiter(limits, self.settings, name=name, clock=self._clock)
-                )
-        return limiter
+        with self._lock:
+            limiter = self._limiters.get(scope)
+            if limiter is None:
+                limiter = RateLimiter(limits, self.settings, name=name, clock=self._clock)
+                self._limiters[scope] = limiter
+            return limiter
 
     def acquire(
         self, limiters: tuple[RateLimiter, ...], tokens: int, call: Call, max_wait: float

@@ -10,7 +10,7 @@ from requests.adapters import HTTPAdapter
 
 from holyroute.core import forks
 from holyroute.core.clock import SYSTEM_CLOCK
-from holyroute.transport.connection import LendingHTTPPool, LendingHTTPSPool, ResendOnce, owned_by
+from holyroute.transport.connection import HTTPConnectionPool, HTTPSConnectionPool, ResendOnce, owned_by
 from holyroute.transport.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ POOL_SIZE = 64  # connections kept per host: as many as threads that call at onc
 PER_OPERATION = "time is counted per socket operation only"  # what a trace says of somebody else's adapter
 
 _OWN_OPTIONS = {"maxsize", "block"}  # what `init_poolmanager` takes by name
-_POOL_CLASSES = {"http": LendingHTTPPool, "https": LendingHTTPSPool}
+_POOL_CLASSES = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
 
 
 class Adapter(HTTPAdapter):
@@ -35,8 +35,10 @@ class Adapter(HTTPAdapter):
     `send` is inherited, so that whatever patches `HTTPAdapter.send` sees every attempt.
     """
 
-    def __init__(self, pool_connections: int = POOLS, pool_maxsize: int = POOL_SIZE) -> None:
-        super().__init__(pool_connections=pool_connections, pool_maxsize=pool_maxsize)
+    def __init__(
+        self, pool_connections: int = POOLS, pool_maxsize: int = POOL_SIZE, *, pool_block: bool = False
+    ) -> None:
+        super().__init__(pool_connections=pool_connections, pool_maxsize=pool_maxsize, pool_block=pool_block)
         self.max_retries = ResendOnce()
         forks.register(self)
 
@@ -80,7 +82,14 @@ def twin_of(adapter: BaseAdapter) -> BaseAdapter:
     manager, twin = _twins.get(adapter, (None, None))
     if twin is None or manager is not adapter.poolmanager:  # new pools, perhaps with other settings
         stock: Any = adapter
-        twin = Adapter(stock._pool_connections, stock._pool_maxsize)  # noqa: SLF001 - what requests itself pickles
+        names = ("pool_connections", "pool_maxsize", "pool_block")  # what requests itself pickles
+        twin = Adapter(**{name: getattr(stock, f"_{name}") for name in names})
         twin.poolmanager.connection_pool_kw.update(stock.poolmanager.connection_pool_kw)
         _twins[adapter] = adapter.poolmanager, twin
     return twin
+
+
+def close_twin(adapter: BaseAdapter) -> None:
+    """Close the idle connections of our counterpart, if there is one."""
+    if isinstance(adapter, HTTPAdapter) and adapter in _twins:
+        _twins[adapter][1].close()

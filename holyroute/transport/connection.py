@@ -16,8 +16,8 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import connection as stock
+from urllib3 import connectionpool as stock_pools
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProtocolError
 from urllib3.util.connection import allowed_gai_family
 from urllib3.util.retry import Retry
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from holyroute.core.cancel import CancelToken
 
-_STOCK_HTTP = HTTPConnection
-_STOCK_HTTPS = HTTPSConnection
+_STOCK_HTTP = stock.HTTPConnection
+_STOCK_HTTPS = stock.HTTPSConnection
 _under_way = threading.local()
 
 IDLE_MAX = 30.0  # seconds; shorter than what servers and NATs grant an idle connection (AWS: 350 s)
@@ -39,11 +39,12 @@ IDLE_MAX = 30.0  # seconds; shorter than what servers and NATs grant an idle con
 @contextmanager
 def owned_by(token: CancelToken) -> Iterator[None]:
     """Connections that this thread takes out of a pool in the block belong to the token."""
+    before = getattr(_under_way, "token", None)
     _under_way.token = token
     try:
         yield
     finally:
-        _under_way.token = None
+        _under_way.token = before
 
 
 class _Cuttable:
@@ -51,10 +52,11 @@ class _Cuttable:
 
     _owner: CancelToken | None = None
     _duplicate: socket.socket | None = None
+    _handing_over = False
     idle_since: float = float("inf")  # monotonic seconds; it has not been idle yet
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._ownership = threading.Lock()
+        self._ownership = threading.RLock()  # a signal handler may cancel while it is held
         super().__init__(*args, **kwargs)
 
     def take(self, token: CancelToken | None) -> None:
@@ -68,6 +70,8 @@ class _Cuttable:
         """Belong to nobody, before anybody else can see the connection."""
         with self._ownership:
             token, self._owner = self._owner, None
+            if self.sock is None:  # type: ignore[attr-defined]
+                self._close_duplicate()
         if token is not None:
             token.forget(self._cut)
 
@@ -91,16 +95,25 @@ class _Cuttable:
     def close(self) -> None:
         """Close the connection and the duplicate of its socket."""
         super().close()  # type: ignore[misc]
-        with self._ownership:
-            self._close_duplicate()
+        if not self._handing_over:
+            with self._ownership:
+                self._close_duplicate()
+
+    def getresponse(self) -> Any:
+        """After `Connection: close` http.client closes the connection here, while the body is still to be read."""
+        self._handing_over = True
+        try:
+            return super().getresponse()  # type: ignore[misc]
+        finally:
+            self._handing_over = False
 
     def _new_conn(self) -> socket.socket:
         """As urllib3's own, with the socket registered before it connects."""
         conn: Any = self
         try:
             sock = self._connect(conn._dns_host, conn.port)  # noqa: SLF001 - our own base class
-        except socket.gaierror as error:
-            raise NameResolutionError(conn.host, conn, error) from error
+        except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name of any host
+            raise NameResolutionError(conn.host, conn, error) from error  # type: ignore[arg-type]
         except TimeoutError as error:
             text = f"Connection to {conn.host} timed out. (connect timeout={conn.timeout})"
             raise ConnectTimeoutError(conn, text) from error
@@ -113,13 +126,15 @@ class _Cuttable:
         """Try one address after the other, each with the whole connect timeout, as urllib3 does."""
         failure: OSError = OSError("getaddrinfo returns an empty list")
         for address in socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM):
-            sock = socket.socket(*address[:3])
+            sock: socket.socket | None = None
             try:
+                sock = socket.socket(*address[:3])
                 self._prepare(sock)
                 self._register(sock)
                 sock.connect(address[4])
             except OSError as error:
-                sock.close()
+                if sock is not None:
+                    sock.close()
                 failure = error
                 if self._owner is not None and self._owner.cancelled:
                     break
@@ -139,11 +154,12 @@ class _Cuttable:
             sock.bind(conn.source_address)
 
 
-class CuttableHTTPConnection(_Cuttable, HTTPConnection):
+# Named like urllib3's own, because their names stand in messages that people look for in logs.
+class HTTPConnection(_Cuttable, stock.HTTPConnection):
     """An http connection that its owner can cut."""
 
 
-class CuttableHTTPSConnection(_Cuttable, HTTPSConnection):
+class HTTPSConnection(_Cuttable, stock.HTTPSConnection):
     """An https connection that its owner can cut."""
 
 
@@ -176,7 +192,7 @@ class ResendOnce(Retry):
     """
 
     def __init__(self, total: int = 1, **kwargs: Any) -> None:
-        super().__init__(total=total, **{**kwargs, "read": False})
+        super().__init__(total=total, **{**kwargs, "read": False, "respect_retry_after_header": False})
 
     def increment(self, *args: Any, **kwargs: Any) -> Any:
         """Count a failure: raises it, unless the request may go out once more."""
@@ -195,21 +211,21 @@ def _was_closed(error: Any) -> bool:
     )
 
 
-class LendingHTTPPool(_Lending, HTTPConnectionPool):
+class HTTPConnectionPool(_Lending, stock_pools.HTTPConnectionPool):
     """A pool of connections that can be cut."""
 
     @property
     def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802 - urllib3's name
         """Ours; or what somebody put in the place of urllib3's, as vcrpy does."""
-        current = HTTPConnectionPool.ConnectionCls
-        return CuttableHTTPConnection if current is _STOCK_HTTP else current
+        current = stock_pools.HTTPConnectionPool.ConnectionCls
+        return HTTPConnection if current is _STOCK_HTTP else current
 
 
-class LendingHTTPSPool(_Lending, HTTPSConnectionPool):
+class HTTPSConnectionPool(_Lending, stock_pools.HTTPSConnectionPool):
     """The same over TLS."""
 
     @property
     def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802
         """Ours; or what somebody put in the place of urllib3's, as vcrpy does."""
-        current = HTTPSConnectionPool.ConnectionCls
-        return CuttableHTTPSConnection if current is _STOCK_HTTPS else current
+        current = stock_pools.HTTPSConnectionPool.ConnectionCls
+        return HTTPSConnection if current is _STOCK_HTTPS else current

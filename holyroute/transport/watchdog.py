@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from holyroute.core.cancel import CancelToken
 
+NAP = 3_600.0  # seconds: the longest wait in one go; a condition cannot wait for ever
 _COMPACT = 1_024  # entries; below that finished ones may lie about
 
 
@@ -63,8 +64,9 @@ class Watchdog:
         with self._condition:
             heapq.heappush(self._heap, entry)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="holyroute-watchdog", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="holyroute-watchdog", daemon=True)
+                thread.start()
+                self._thread = thread
             elif self._heap[0] is entry:
                 self._condition.notify()
         return entry
@@ -96,7 +98,7 @@ class Watchdog:
                 else:
                     self._finished -= 1
             if not due:
-                self._condition.wait(self._heap[0].at - now if self._heap else None)
+                self._condition.wait(min(self._heap[0].at - now, NAP) if self._heap else None)
             return due
 
 

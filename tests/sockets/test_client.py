@@ -338,6 +338,17 @@ def test_the_ledger_agrees_with_the_providers_bill(env: dict[str, str]) -> None:
     assert client.balance("cheap").saved == client.balance("cheap").at_reference - bill  # type: ignore[operator]
 
 
+def test_a_client_has_defaults_of_its_own(configured: Callable[..., Config], env: dict[str, str]) -> None:
+    """Task and priority of the client hold where a call says nothing; the reference is the configured one."""
+    config = configured(routing={"reference": "mb"}, routes={"general": {"high": ["mb"]}})
+    client = holyroute.Client(router=Router(config, env=env), task="general", priority="high")
+
+    assert client.ask(PROMPT).model_asked == "route:general/high"
+    assert client.ask(PROMPT, task="simple_qa", priority="fast").model == "ma"
+    assert client.balance().reference == "mb"
+    assert client.balance("ma").reference == "ma"
+
+
 def test_a_balance_needs_a_model_to_compare_with(client: holyroute.Client) -> None:
     """By default the dearest that is configured; an unknown one is an error."""
     client.ask(PROMPT)

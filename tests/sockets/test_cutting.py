@@ -6,16 +6,17 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
+import holyroute
 from holyroute.core.cancel import CancelToken
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.simulator import Simulator, faults
-from holyroute.transport.adapter import Adapter
+from holyroute.transport.adapter import Adapter, twin_of
 from holyroute.transport.connection import owned_by
 from holyroute.transport.watchdog import LATE, WATCHDOG
 
@@ -166,3 +167,64 @@ def test_a_fresh_connection_that_dies_is_a_fault() -> None:
             Adapter().send(chat(provider.base_url), timeout=PATIENCE)
 
     assert provider.attempts() == 1
+
+
+def test_a_dripping_body_is_cut_after_connection_close() -> None:
+    """http.client lets go of the connection before the body is read; the watchdog does not."""
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        over = threading.Event()
+
+        def drip() -> None:
+            peer, _ = listener.accept()
+            with peer, suppress(OSError):
+                peer.recv(65_536)
+                peer.sendall(closing)
+                while not over.wait(0.05):
+                    peer.sendall(b"x")
+
+        server = threading.Thread(target=drip)
+        server.start()
+        token, seconds = cut(Adapter(), chat(f"http://127.0.0.1:{listener.getsockname()[1]}"), SOON)
+        over.set()
+        server.join()
+
+    assert token.reason == LATE
+    assert seconds < PATIENCE / 3
+
+
+def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with an address of a family that this machine lacks is reached by its other one."""
+    with Simulator() as provider:
+        usable = socket.getaddrinfo("127.0.0.1", provider.port, type=socket.SOCK_STREAM)
+        strange = [(9_999, *entry[1:]) for entry in usable]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: strange + usable)
+        answer = Adapter().send(chat(provider.base_url), timeout=PATIENCE).json()
+
+    assert answer["model"] == "m"
+
+
+def test_a_name_that_no_host_can_have_is_a_name_that_does_not_resolve() -> None:
+    """It is a reason to ask somebody else, not a crash."""
+    with pytest.raises(requests.ConnectionError, match="resolve"):
+        Adapter().send(chat(f"http://{'x' * 64}.example/v1"), timeout=PATIENCE)
+
+
+def test_a_closed_session_leaves_no_connection() -> None:
+    """`close()` reaches the connections of routed attempts too."""
+    with Simulator() as provider:
+        host = f"127.0.0.1:{provider.port}"
+        config = holyroute.load(
+            providers={"p": {"base_url": provider.base_url}},
+            models={"other": {"provider": "p"}},
+            failover={host: ["other"]},
+        )
+        with holyroute.Session(config) as session:
+            body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+            assert session.post(f"{provider.base_url}/chat/completions", json=body).ok
+            twin = twin_of(session.get_adapter(provider.base_url))
+            assert isinstance(twin, Adapter)
+            before = len(twin.poolmanager.pools)
+        after = len(twin.poolmanager.pools)
+
+    assert (before, after) == (1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -340,3 +341,36 @@ def test_at_home_the_scripts_own_way_there_is_kept(a: Simulator, two_models: Con
     post(session, a, headers={"Authorization": "Bearer test-key-wrong"}, verify=False, proxies=proxies)
 
     assert [(one["verify"], dict(one["proxies"])) for one in noting.settings] == [(False, proxies)] * 2
+
+
+def test_a_substitute_without_a_key_is_said_and_seen(
+    a: Simulator,
+    configured: Callable[..., Config],
+    env: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An owner who forgot the backup's key hears of it, and the trace of a failed call says why nobody stood in."""
+    env["KEY_B"] = ""
+    a.always("*", 503)
+    session = holyroute.Session(router=Router(configured(), env=env))
+    with caplog.at_level(logging.WARNING, "holyroute"):
+        traces = [holyroute.trace_of(post(session, a)) for _ in range(2)]
+
+    assert [[str(skip.reason) for skip in trace.skipped] for trace in traces if trace] == [
+        ["no credential: set KEY_B"]
+    ] * 2
+    assert [record.getMessage() for record in caplog.records if "cannot stand in" in record.getMessage()] != []
+    assert len([record for record in caplog.records if "cannot stand in" in record.getMessage()]) == 1
+
+
+def test_a_route_asked_without_a_key_goes_with_the_configured_one(
+    a: Simulator, configured: Callable[..., Config], env: dict[str, str]
+) -> None:
+    """A script that sent no key and named a route is not sent out to be refused first."""
+    config = configured(routes={"mine": {"normal": ["ma"]}})
+    session = holyroute.Session(router=Router(config, env=env))
+    body = {"model": "route:mine", "messages": [{"role": "user", "content": "hello"}]}
+    response = session.post(f"{a.base_url}/chat/completions", json=body)
+
+    assert response.status_code == 200
+    assert [seen.headers["Authorization"] for seen in a.seen] == ["Bearer test-key-a"]

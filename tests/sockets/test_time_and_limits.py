@@ -15,6 +15,7 @@ import requests
 import holyroute
 from holyroute.core import verdicts
 from holyroute.core.clock import SYSTEM_CLOCK
+from holyroute.engine.attempt import Candidate
 from holyroute.simulator import Limit, Simulator, faults
 
 if TYPE_CHECKING:
@@ -414,3 +415,17 @@ def test_an_observer_that_raises_costs_nobody_anything(
     assert models == {"m1"}
     assert "CircuitChanged" in seen
     assert len([record for record in caplog.records if "observer" in record.message]) == 1
+
+
+def test_a_loan_that_bought_no_retry_comes_back(a: Simulator) -> None:
+    """Leaving during the pause before a retry costs the budget nothing."""
+    a.always("*", 503)
+    client = holyroute.Client(**settings(a), retry={"backoff_base": 30, "backoff_max": 60})
+    token = holyroute.CancelToken()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: (a.wait_for(1), token.cancel()))
+        client.ask("hello", cancel=token, on_failure="return")
+    router = client.router
+    budget = router.state.budget([Candidate(target=router.config.models["m0"])])
+
+    assert budget.tokens == 100

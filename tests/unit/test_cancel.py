@@ -79,3 +79,23 @@ def test_finished_calls_do_not_pile_up() -> None:
             pass
 
     assert len(dog._heap) < 3_000
+
+
+def test_a_deadline_in_a_hundred_years_stops_nobody() -> None:
+    """A condition cannot wait that long; the watchdog goes on with those that are due sooner."""
+    dog, never, soon = Watchdog(), CancelToken(), CancelToken()
+    fired = threading.Event()
+    soon.on_cancel(fired.set)
+    with dog.watching(never, SYSTEM_CLOCK.now() + 1e10), dog.watching(soon, SYSTEM_CLOCK.now() + 0.02):
+        woken = fired.wait(5)
+
+    assert woken
+
+
+def test_a_signal_handler_may_cancel() -> None:
+    """Cancelling while this very thread is inside the token does not hang."""
+    token = CancelToken()
+    with token._lock:
+        token.cancel("signal")
+
+    assert token.cancelled
