@@ -223,9 +223,12 @@ def test_a_disabled_legacy_script_dies_as_ever(
     assert b.attempts() == 0
 
 
-def test_a_forked_child_has_connections_of_its_own(a: Simulator, tmp_path: Path) -> None:
-    """Parent and child ask at once after a fork, and each reads its own answers."""
-    done = run(FORKING, url_of(a), folder=tmp_path)
+@pytest.mark.parametrize("routed", [False, True])
+def test_a_forked_child_has_connections_of_its_own(a: Simulator, b: Simulator, tmp_path: Path, *, routed: bool) -> None:
+    """Parent and child ask at once after a fork, and each reads its own answers, routed or not."""
+    path = toml(tmp_path, a.base_url, b.base_url)
+    env = {"HOLYROUTE_CONFIG": str(path), "KEY_B": "test-key-b"} if routed else {}
+    done = run(FORKING, url_of(a), folder=tmp_path, **env)
 
     assert (done.stdout, done.stderr) == ("0 0\n", "")
     assert {seen.connection for seen in a.seen} == {1, 2}
