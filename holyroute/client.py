@@ -165,7 +165,7 @@ class Client:
         request = attempt.request()
         settings = environment(attempt.target.provider, request.url or "")
         patience = (attempt.connect, attempt.read)
-        with cutting(attempt.token, attempt.limit):
+        with cutting(attempt.token, attempt.limit, attempt.note_resend):
             return without_key(attempt, request, lambda: self._adapter.send(request, timeout=patience, **settings))
 
     def _complete(self, outcome: Outcome, on_failure: OnFailure) -> Completion:

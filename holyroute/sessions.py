@@ -155,7 +155,7 @@ class RoutingMixin(requests.Session):
             attempt.notes.append(PER_OPERATION)
 
         def send() -> Response:
-            with _attempt_under_way(), cutting(attempt.token, attempt.limit):
+            with _attempt_under_way(), cutting(attempt.token, attempt.limit, attempt.note_resend):
                 response = super(RoutingMixin, session).send(request, **settings)
                 if attempt.call.stream and response.status_code != 200:
                     _ = response.content  # read, not closed: the connection can serve the next attempt

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from holyroute.core.target import Target
     from holyroute.core.verdicts import Verdict
 
+RESENT = "sent twice: the first connection was closed before a byte came back"  # the provider may bill both
 NO_CREDENTIAL = "no credential"  # how the reason of a skip begins when a key is missing
 
 _ids = itertools.count(1)

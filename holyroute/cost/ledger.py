@@ -63,8 +63,8 @@ class Ledger:
         self._rows: dict[tuple[str, Price | None], _Row] = {}
         self._lock = threading.Lock()
 
-    def book(self, target: Target, outcome: Outcome) -> None:
-        """Count one attempt, failed ones too: a provider may have billed them."""
+    def book(self, target: Target, outcome: Outcome, *, resent: bool = False) -> None:
+        """Count one attempt, failed ones too: a provider may have billed them, and a request that went out twice."""
         key = (target.key, target.price)
         usage = outcome.usage
         with self._lock:
@@ -73,6 +73,7 @@ class Ledger:
                 row = self._rows[key] = _Row(target)
             row.attempts += 1
             row.answers += outcome.is_answer
+            row.unreported += resent
             if usage is not None:
                 row.prompt += usage.prompt_tokens
                 row.completion += usage.completion_tokens

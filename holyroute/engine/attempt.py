@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from requests import Response
 
 from holyroute.core.cancel import CancelToken
+from holyroute.core.trace import RESENT
 from holyroute.dialects import openai
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class Attempt:
     def kind(self) -> str:
         """`normal`, or the kind of probe it is."""
         return self.clearance.permit.kind if self.clearance is not None else "normal"
+
+    def note_resend(self) -> None:
+        """The transport had to send the request once more."""
+        self.notes.append(RESENT)
 
     def request(self) -> PreparedRequest:
         """The request to send; a new object each time."""

@@ -13,7 +13,7 @@ from holyroute.core import classify, forks, verdicts
 from holyroute.core.cancel import LATE
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.core.events import Events
-from holyroute.core.trace import Trace
+from holyroute.core.trace import RESENT, Trace
 from holyroute.engine.attempt import Attempt
 from holyroute.engine.plan import Plan
 from holyroute.engine.selector import Selector
@@ -147,7 +147,7 @@ class Router:
             outcome = replace(outcome, verdict=verdicts.CUT_SHORT)
         lone = self.guards[target].settle(clearance, outcome, now - attempt.started, now)
         self.guards.bench(target, attempt.credential, outcome, sent=attempt.started, now=now)
-        self.ledger.book(target, outcome)
+        self.ledger.book(target, outcome, resent=bool(attempt.notes) and RESENT in attempt.notes)
         if clearance.passes:
             self.state.estimator.learn(attempt.call.body, target.key, outcome.usage)
         outcome = replace(outcome, detail=self.wallet.explain(target, attempt.credential, outcome))

@@ -14,7 +14,7 @@ from holyroute.transport.connection import HTTPConnectionPool, HTTPSConnectionPo
 from holyroute.transport.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from requests.adapters import BaseAdapter
 
@@ -62,9 +62,9 @@ class Adapter(HTTPAdapter):
 
 
 @contextmanager
-def cutting(token: CancelToken, seconds: float) -> Iterator[None]:
+def cutting(token: CancelToken, seconds: float, on_resend: Callable[[], None] | None = None) -> Iterator[None]:
     """What the block sends and reads ends when the token is cancelled, or after some seconds."""
-    with owned_by(token), WATCHDOG.watching(token, SYSTEM_CLOCK.now() + seconds):
+    with owned_by(token, on_resend), WATCHDOG.watching(token, SYSTEM_CLOCK.now() + seconds):
         yield
 
 

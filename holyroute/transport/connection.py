@@ -25,7 +25,7 @@ from urllib3.util.retry import Retry
 from holyroute.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from holyroute.core.cancel import CancelToken
 
@@ -37,14 +37,14 @@ IDLE_MAX = 30.0  # seconds; shorter than what servers and NATs grant an idle con
 
 
 @contextmanager
-def owned_by(token: CancelToken) -> Iterator[None]:
+def owned_by(token: CancelToken, on_resend: Callable[[], None] | None = None) -> Iterator[None]:
     """Connections that this thread takes out of a pool in the block belong to the token."""
-    before = getattr(_under_way, "token", None)
-    _under_way.token = token
+    before = getattr(_under_way, "token", None), getattr(_under_way, "on_resend", None)
+    _under_way.token, _under_way.on_resend = token, on_resend
     try:
         yield
     finally:
-        _under_way.token = before
+        _under_way.token, _under_way.on_resend = before
 
 
 class _Cuttable:
@@ -187,8 +187,8 @@ class ResendOnce(Retry):
 
     Servers and NATs drop idle connections; whoever uses one next gets a reset, or an end without a byte, and the
     request was never seen. urllib3 does not send a POST again; here it goes out once more, on another connection,
-    unseen by the circuit breaker (gRPC calls this a transparent retry). A fresh connection that dies is a fault, and is
-    not retried.
+    unseen by the circuit breaker (gRPC calls this a transparent retry), but not by the trace and the ledger: a provider
+    that did see it may bill both. A fresh connection that dies is a fault, and is not retried.
     """
 
     def __init__(self, total: int = 1, **kwargs: Any) -> None:
@@ -200,6 +200,8 @@ class ResendOnce(Retry):
         token = getattr(_under_way, "token", None)
         cut = token is not None and token.cancelled
         if self.total and not cut and getattr(_under_way, "reused", False) and _was_closed(error):
+            if (tell := getattr(_under_way, "on_resend", None)) is not None:
+                tell()
             return ResendOnce(total=0)
         return Retry(0, read=False).increment(*args, **kwargs)
 

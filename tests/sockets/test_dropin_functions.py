@@ -179,7 +179,8 @@ print(wrong, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def run(code: str, *arguments: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        # from 3.12 on Python warns of every fork beside another thread; ours is the watchdog
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, *arguments],
         env={"HOME": str(folder), **env},
         cwd=folder,
         capture_output=True,

@@ -15,6 +15,7 @@ import requests
 import holyroute
 from holyroute.core import verdicts
 from holyroute.core.clock import SYSTEM_CLOCK
+from holyroute.core.trace import RESENT
 from holyroute.engine.attempt import Candidate
 from holyroute.simulator import Limit, Simulator, faults
 
@@ -285,13 +286,16 @@ def test_a_providers_concurrency_is_kept() -> None:
 
 
 def test_idle_connections_that_the_provider_closed_cost_nothing(a: Simulator) -> None:
-    """200 calls over connections that die when they are used again: no error, no failure booked."""
+    """200 calls over connections that die when they are used again: no error, no failure; trace and ledger know."""
     a.always("*", faults.close_on_reuse())
     client = holyroute.Client(**settings(a))
     answers = [client.ask(f"call {number}") for number in range(200)]
     snapshot = client.router.guards[client.router.config.models["m0"]].breaker.snapshot()
 
     assert all(len(answer.trace.attempts) == 1 for answer in answers if answer.trace)
+    resent = [answer for answer in answers if answer.trace and RESENT in answer.trace.attempts[0].detail]
+    assert len(resent) == 199
+    assert client.router.ledger.entries()[0].unreported == 199
     assert (snapshot.window_failures, snapshot.window_calls) == (0, 200)
 
 
