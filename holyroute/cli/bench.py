@@ -29,6 +29,7 @@ NEVER = 1_000_000_000
 # What is measured is the model, not what holyroute makes of it: nothing is asked twice, no circuit opens.
 PLAIN: dict[str, Any] = {
     "retry": {"sole_attempts": 1, "blip": False, "short_wait": 0},
+    "limits": {"max_wait": 60},  # seconds: a request that has to wait for its turn is sent all the same
     "breaker": {"consecutive": NEVER, "consecutive_slow": NEVER, "minimum_calls": NEVER},
 }
 
