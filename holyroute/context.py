@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from holyroute.config.load import load
 from holyroute.config.schema import Config
+from holyroute.core import forks
 from holyroute.core.call import Selection
 from holyroute.engine.router import Router
 
@@ -24,8 +25,22 @@ if TYPE_CHECKING:
 
 _NOTHING = Selection()
 _block: ContextVar[Selection] = ContextVar("holyroute_selection", default=_NOTHING)
-_routers: dict[Path | None, Router] = {}
-_lock = threading.Lock()
+
+
+class _Shared:
+    """The routers that all doors share; a child begins with a lock that nobody holds."""
+
+    def __init__(self) -> None:
+        self.routers: dict[Path | None, Router] = {}
+        self.after_fork()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The thread that may have held the lock stayed behind. One thread may take it twice."""
+        self.lock = threading.RLock()
+
+
+SHARED = _Shared()
 
 TRACE = "_holyroute_trace"  # the attribute of a Response
 
@@ -82,16 +97,16 @@ def router_for(config: Config | str | os.PathLike[str] | None = None) -> Router:
     if isinstance(config, Config):
         return Router(config)
     path = None if config is None else Path(config).expanduser().resolve()
-    router = _routers.get(path)
+    router = SHARED.routers.get(path)
     if router is None:
-        with _lock:
-            router = _routers.get(path)
+        with SHARED.lock:
+            router = SHARED.routers.get(path)
             if router is None:
-                router = _routers[path] = Router(load(path))
+                router = SHARED.routers[path] = Router(load(path))
     return router
 
 
 def reset() -> None:
     """Forget the routers of this process, with all they learnt. Sessions and Clients that exist keep theirs."""
-    with _lock:
-        _routers.clear()
+    with SHARED.lock:
+        SHARED.routers.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import OrderedDict
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("holyroute")
 
-_making_router = threading.Lock()
 _attempting: ContextVar[bool] = ContextVar("holyroute_attempting", default=False)
 _substituted: set[tuple[str, str, str]] = set()  # what was already said: model asked, target, text
 
@@ -72,7 +70,7 @@ class RoutingMixin(requests.Session):
     def router(self) -> Router:
         """The engine behind this session; sessions with the same configuration file share it."""
         if self._router is None:
-            with _making_router:
+            with context.SHARED.lock:
                 if self._router is None:
                     self._router = context.router_for(self.routing_options.config)
         return self._router

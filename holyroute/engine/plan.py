@@ -42,23 +42,25 @@ class Plan:
     server named (short-wait rule), or where there is nobody else.
     """
 
-    def __init__(self, call: Call, trace: Trace, state: State, settings: RetrySettings, clock: Clock) -> None:
+    def __init__(
+        self, call: Call, candidates: list[Candidate], trace: Trace, state: State, settings: RetrySettings, clock: Clock
+    ) -> None:
         self._call = call
         self._trace = trace
         self._state = state
         self._settings = settings
         self._clock = clock
         self._deadline = Deadline.after(call.deadline, trace.began)
-        self._candidates: list[Candidate] = []
+        self._candidates = candidates
+        self._budget = state.budget(candidates)
         self._refused: list[tuple[float, Candidate]] = []  # by an open breaker, and until when
         self._full: list[tuple[float, Candidate]] = []  # at their rate limit, and for how long
         self._probed: Candidate | None = None
         self._raw: RawEstimate | None = None
 
-    def attempts(self, candidates: list[Candidate]) -> Iterator[Attempt]:
+    def attempts(self) -> Iterator[Attempt]:
         """Every candidate is visited once; if nobody could be asked, the one that is free first is."""
-        self._candidates = candidates
-        waiting = list(candidates)
+        waiting = list(self._candidates)
         while waiting and not self._is_over():
             candidate = waiting.pop(0)
             before = len(self._trace.attempts)
@@ -94,12 +96,12 @@ class Plan:
                     return
             self._sleep(pause)
         if loan is not None:  # nothing was sent with it
-            self._state.budget(self._candidates).succeed(loan)
+            self._budget.succeed(loan)
 
     def _borrow(self) -> Loan | None:
         """A retry costs; when too many were needed lately there is none, and nobody waits for it."""
         timeout = self._trace.last is not None and self._trace.last.verdict is READ_TIMEOUT
-        return self._state.budget(self._candidates).take(timeout=timeout)
+        return self._budget.take(timeout=timeout)
 
     def _sleep(self, seconds: float) -> None:
         if self._call.cancel is None:
@@ -144,7 +146,6 @@ class Plan:
         if permit is None:
             release(passes)
             return None
-        budget = self._state.budget(self._candidates)
         return Attempt(
             call=self._call,
             target=candidate.target,
@@ -152,7 +153,7 @@ class Plan:
             connect=min(self._call.connect, share),
             read=min(self._call.read, share),
             limit=min(self._call.limit, share),
-            clearance=Clearance(permit=permit, passes=passes, budget=budget, loan=loan),
+            clearance=Clearance(permit=permit, passes=passes, budget=self._budget, loan=loan),
             credential=choice.credential,
             own=candidate.own and choice.with_callers_key,
             is_first_choice=candidate is self._candidates[0],

@@ -102,8 +102,8 @@ class Router:
 
     def plan(self, call: Call, trace: Trace) -> Iterator[Attempt]:
         """Whom to ask next, and how long to wait first."""
-        plan = Plan(call, trace, self.state, self.config.retry, self.clock)
-        return plan.attempts(self.candidates(call, trace))
+        candidates = self.candidates(call, trace)
+        return Plan(call, candidates, trace, self.state, self.config.retry, self.clock).attempts()
 
     def candidates(self, call: Call, trace: Trace | None = None) -> list[Candidate]:
         """Everybody who may be asked, first choice first."""

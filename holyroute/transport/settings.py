@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import requests
 from requests.adapters import HTTPAdapter
 
+from holyroute.core import forks
 from holyroute.transport.adapter import POOL_SIZE, POOLS
 
 if TYPE_CHECKING:
@@ -16,24 +16,29 @@ if TYPE_CHECKING:
 
     from holyroute.core.target import Provider
 
-_pooled: WeakSet[HTTPAdapter] = WeakSet()
+
+class _Pools:
+    """The stock adapters made here; two processes that read from one connection get each other's answers."""
+
+    def __init__(self) -> None:
+        self.adapters: WeakSet[HTTPAdapter] = WeakSet()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """In a child: new connections."""
+        for adapter in self.adapters:
+            adapter.init_poolmanager(POOLS, POOL_SIZE)
+            adapter.proxy_manager = {}
+
+
+_pools = _Pools()
 
 
 def pooled_adapter(retries: Retry | int = 0) -> HTTPAdapter:
     """A stock adapter with pools large enough for a batch."""
     adapter = HTTPAdapter(pool_connections=POOLS, pool_maxsize=POOL_SIZE, max_retries=retries)
-    _pooled.add(adapter)
+    _pools.adapters.add(adapter)
     return adapter
-
-
-def _start_afresh() -> None:
-    """In a forked child: two processes that read from one connection get each other's answers."""
-    for adapter in _pooled:
-        adapter.init_poolmanager(POOLS, POOL_SIZE)
-        adapter.proxy_manager = {}
-
-
-os.register_at_fork(after_in_child=_start_afresh)
 
 
 def environment(provider: Provider, url: str, *, trust_env: bool = True) -> dict[str, Any]:

@@ -244,6 +244,15 @@ def test_a_full_limit_sends_the_call_to_the_next_model(a: Simulator, b: Simulato
     assert models[-1] == "m1"
 
 
+def test_a_short_wait_keeps_the_preferred_model(a: Simulator, b: Simulator) -> None:
+    """The next model is free, but the first one will be within a moment: every call stays with it."""
+    tables = settings(a, b, models={"m0": {"provider": "p0", "rpm": 60}})
+    client = holyroute.Client(**tables, limits={"window_scale": 0.05})
+    models = [client.ask("hello").model for _ in range(12)]
+
+    assert models == ["m0"] * 12
+
+
 def test_a_full_limit_and_nobody_else_says_when(a: Simulator) -> None:
     """The failure carries the time after which it is worth trying again."""
     client = holyroute.Client(**settings(a, models={"m0": {"provider": "p0", "rpm": 2}}))
