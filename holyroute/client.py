@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from holyroute import context
 from holyroute.config.credentials import is_disabled
+from holyroute.config.environment import settings_for
 from holyroute.config.load import load
 from holyroute.config.schema import Config
 from holyroute.core.call import Call, Selection
@@ -15,7 +16,6 @@ from holyroute.engine.router import Router
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import exception_of, without_key
 from holyroute.transport.adapter import Adapter, cutting
-from holyroute.transport.settings import environment
 
 if TYPE_CHECKING:
     import os
@@ -163,7 +163,7 @@ class Client:
 
     def _transport(self, attempt: Attempt) -> Response:
         request = attempt.request()
-        settings = environment(attempt.target.provider, request.url or "")
+        settings = settings_for(attempt.target.provider, request.url or "")
         patience = (attempt.connect, attempt.read)
         with cutting(attempt.token, attempt.limit, attempt.note_resend):
             return without_key(attempt, request, lambda: self._adapter.send(request, timeout=patience, **settings))

@@ -75,6 +75,8 @@ def _selecting(selection: Selection) -> Iterator[None]:
 def selection(own: Selection) -> Selection:
     """What a call is to be routed by: its own wishes, then those of the block it stands in."""
     block = _block.get()
+    if block is _NOTHING:
+        return own
     return replace(
         own,
         task=own.task or block.task,

@@ -24,12 +24,13 @@ from urllib3.util.timeout import Timeout
 
 from holyroute import context
 from holyroute.config.credentials import is_disabled
+from holyroute.config.environment import merged_settings, settings_for
 from holyroute.core.call import Call, Origin, Selection
 from holyroute.dialects import openai
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import as_requests_would, exception_of, without_key
 from holyroute.transport.adapter import PER_OPERATION, Adapter, close_twin, cutting, twin_of
-from holyroute.transport.settings import environment, pooled_adapter
+from holyroute.transport.settings import pooled_adapter
 
 if TYPE_CHECKING:
     import os
@@ -170,7 +171,7 @@ class RoutingMixin(requests.Session):
         assert origin is not None
         if provider.serves(origin.request.url or ""):
             return {}
-        settings = environment(provider, provider.base_url, trust_env=self.trust_env)
+        settings = settings_for(provider, provider.base_url, trust_env=self.trust_env)
         return {name: settings[name] for name in ("proxies", "verify", "cert")}
 
     def _for_attempt(self, *, with_callers_key: bool) -> RoutingMixin:
@@ -241,6 +242,10 @@ class Session(RoutingMixin):
             raise_on_exhaustion=raise_on_exhaustion,
         )
         self._router = router
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
+        """As in requests; the environment is walked again only when it has changed."""
+        return merged_settings(self, url, proxies, stream, verify, cert)
 
 
 def session() -> Session:

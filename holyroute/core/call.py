@@ -64,10 +64,7 @@ class Call:
     @property
     def route_name(self) -> tuple[str, str] | None:
         """Task and priority of a virtual model name (`route:simple_qa/fast`), empty where left out; else None."""
-        if self.model is None or not self.model.startswith(VIRTUAL):
-            return None
-        task, _, priority = self.model.removeprefix(VIRTUAL).partition("/")
-        return task, priority
+        return route_named(self.model)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -87,6 +84,14 @@ class Call:
         """The answer's length limit, where the caller set one."""
         limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens")
         return limit if type(limit) is int else None
+
+
+def route_named(model: str | None) -> tuple[str, str] | None:
+    """Task and priority of a virtual model name, as `Call.route_name` has it."""
+    if model is None or not model.startswith(VIRTUAL):
+        return None
+    task, _, priority = model.removeprefix(VIRTUAL).partition("/")
+    return task, priority
 
 
 def _has_image(message: Any) -> bool:

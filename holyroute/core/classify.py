@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from requests import exceptions
 from urllib3 import exceptions as urllib3_exceptions
 
-from holyroute.core import verdicts
+from holyroute.core import codec, verdicts
 from holyroute.core.completion import Usage
 from holyroute.core.hints import may_retry, retry_after
 from holyroute.core.outcome import Outcome
@@ -204,7 +204,7 @@ def _refine(verdict: Verdict, status: int, body: _ErrorBody, response: Response,
 
 def _decode(response: Response) -> Any:
     try:
-        return json.loads(response.content)
+        return codec.loads(response.content)
     except (ValueError, TypeError, RecursionError):  # TypeError: a body that was streamed away
         return None
 

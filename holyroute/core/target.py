@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
+URLS = 1_024  # that are remembered in their parts
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
@@ -44,7 +46,7 @@ class Provider:
     @property
     def host(self) -> str:
         """Host, with the port where one is given: `api.openai.com`, `localhost:11434`."""
-        return urlsplit(self.base_url).netloc.rpartition("@")[2].lower()
+        return _origin_of(self.base_url)[1]
 
     @property
     def is_private(self) -> bool:
@@ -53,9 +55,9 @@ class Provider:
 
     def serves(self, url: str) -> bool:
         """Whether a URL lies under the base URL."""
-        ours, theirs = urlsplit(self.base_url), urlsplit(url)
-        same_origin = (ours.scheme, self.host) == (theirs.scheme, theirs.netloc.rpartition("@")[2].lower())
-        return same_origin and theirs.path.startswith(ours.path.rstrip("/") + "/")
+        *ours, path = _origin_of(self.base_url)
+        *theirs, their_path = _origin_of(url)
+        return ours == theirs and their_path.startswith(path.rstrip("/") + "/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,14 @@ class FailoverList:
     owned: bool = False
 
 
+@lru_cache(URLS)
+def _origin_of(url: str) -> tuple[str, str, str]:
+    """Scheme, host with port, path."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.rpartition("@")[2].lower(), parts.path
+
+
+@lru_cache(URLS)
 def is_private_host(url: str) -> bool:
     """Whether a URL's host is loopback or private: by address, or by a name that never leaves the network."""
     host = (urlsplit(url).hostname or "").lower().rstrip(".")

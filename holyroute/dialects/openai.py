@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from requests import PreparedRequest
 from requests.exceptions import InvalidJSONError
 from requests.structures import CaseInsensitiveDict
+
+from holyroute.core import codec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +25,9 @@ _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/chat/completions$")
 
 # What may travel to a host that the caller did not write; everything else may hold a credential or a name.
 _PORTABLE_HEADERS = ("Content-Type", "Accept", "User-Agent")
+_SHOWN_HEADERS = frozenset({*_PORTABLE_HEADERS, "Content-Length"})
+
+TEMPLATES = 256  # requests that are remembered without body and key
 
 
 def read(request: PreparedRequest) -> tuple[str, dict[str, Any]] | None:
@@ -59,17 +65,32 @@ def prepare(
     headers: Mapping[str, Any] | None = None,
 ) -> PreparedRequest:
     """A new request to a target; of the caller's headers only those travel that name no one."""
-    chosen = {name: headers[name] for name in _PORTABLE_HEADERS if headers and name in headers}
-    request = PreparedRequest()
-    request.prepare(
-        method="POST",
-        url=target.provider.base_url + PATH,
-        headers={"Accept": "application/json", "User-Agent": "holyroute", **chosen},
-        data=_encode(body, target),
-    )
-    request.headers["Content-Type"] = "application/json"
+    chosen = tuple((name, headers[name]) for name in _PORTABLE_HEADERS if name in headers) if headers else ()
+    request = _copy(_template(target.provider.base_url + PATH, chosen))
+    request.body = data = _encode(body, target)
+    request.headers["Content-Length"] = str(len(data))
     if credential is not None:
         request.headers["Authorization"] = credential.header
+    return request
+
+
+@lru_cache(TEMPLATES)
+def _template(url: str, headers: tuple[tuple[str, str], ...]) -> PreparedRequest:
+    """URL and static headers, checked and prepared by requests itself."""
+    request = PreparedRequest()
+    request.prepare(
+        method="POST", url=url, headers={"Accept": "application/json", "User-Agent": "holyroute", **dict(headers)}
+    )
+    request.headers["Content-Type"] = "application/json"
+    return request
+
+
+def _copy(template: PreparedRequest) -> PreparedRequest:
+    """As `PreparedRequest.copy`, without checking the headers again."""
+    request = PreparedRequest()
+    request.__dict__.update(template.__dict__, hooks=request.hooks)
+    request.headers = CaseInsensitiveDict()
+    request.headers._store = template.headers._store.copy()  # noqa: SLF001
     return request
 
 
@@ -81,22 +102,16 @@ def renamed(request: PreparedRequest, target: Target, body: Mapping[str, Any]) -
 
 def without_credentials(request: PreparedRequest) -> PreparedRequest:
     """A copy that may be shown: every header that could hold a credential is masked."""
-    shown = request.copy()
-    shown.headers = CaseInsensitiveDict(
-        {
-            name: value if name in {*_PORTABLE_HEADERS, "Content-Length"} else "***"
-            for name, value in request.headers.items()
-        }
-    )
+    shown = _copy(request)
+    for name in request.headers:
+        if name not in _SHOWN_HEADERS:
+            shown.headers[name] = "***"
     return shown
 
 
 def _encode(body: Mapping[str, Any], target: Target) -> bytes:
-    chosen = {**body, "model": target.model}
     try:
-        return json.dumps(chosen, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:  # half a surrogate pair: only an escape can carry it
-        return json.dumps(chosen, allow_nan=False).encode()
+        return codec.dumps({**body, "model": target.model})
     except ValueError as error:
         raise InvalidJSONError(error) from None
 

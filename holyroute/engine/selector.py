@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import logging
 import random
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from holyroute.core.call import route_named
 from holyroute.core.target import FailoverList, Provider, Target
 from holyroute.engine.attempt import Candidate
 from holyroute.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from holyroute.config.schema import Config
-    from holyroute.core.call import Call, Origin
+    from holyroute.core.call import Call
     from holyroute.core.target import Route
     from holyroute.core.trace import Trace
 
@@ -23,6 +26,17 @@ logger = logging.getLogger("holyroute")
 
 ORDERS = ("listed", "cheapest", "fastest", "weighted")
 _FAR = float("inf")
+LINEUPS = 1_024  # calls of other models, routes and hosts that are remembered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lineup:
+    """Who may be asked, as far as the configuration decides: it stays the same, so it is drawn up once."""
+
+    first: tuple[Candidate, ...] = ()  # asked first in any order
+    others: tuple[Candidate, ...] = ()
+    left_out: tuple[tuple[Target, str], ...] = ()  # and why
+    order: str = ""  # what the call says by itself
 
 
 class Selector:
@@ -37,18 +51,26 @@ class Selector:
         self._config = config
         self._observed = observed
         self._warned: set[str] = set()
+        self._lineup = lru_cache(LINEUPS)(self._draw_up)
 
     def candidates(self, call: Call, trace: Trace | None = None) -> list[Candidate]:
         """Everybody who may be asked, first choice first; those who cannot serve the call are noted and left out."""
-        found = self._of_client(call) if call.origin is None else self._of_script(call, call.origin, trace)
+        selection = call.selection
+        base_url = call.origin.base_url if call.origin is not None else None
+        lineup = self._lineup(call.model, selection.models, selection.task, selection.priority, base_url)
+        left_out = list(lineup.left_out)
         able = []
-        for candidate in found:
-            lack = None if candidate.own else _lack(call, candidate.target)
+        needs = call.needs
+        for candidate in (*lineup.first, *self._order(call, lineup)):
+            lack = None if candidate.own else _lack(call, needs, candidate.target)
             if lack is None:
                 able.append(candidate)
-            elif trace is not None:
-                trace.skip(candidate.target, lack)
-        return able[:1] if call.selection.direct else able
+            else:
+                left_out.append((candidate.target, lack))
+        if trace is not None:
+            for target, reason in left_out:
+                trace.skip(target, reason)
+        return able[:1] if selection.direct else able
 
     def route(self, task: str, priority: str) -> Route:
         """The route for a task and priority; what is unknown falls back to the defaults, with one warning each."""
@@ -68,37 +90,46 @@ class Selector:
             self._warned.add(message)
             logger.warning("%s%s", message, _did_you_mean(word, known))
 
-    def _of_client(self, call: Call) -> list[Candidate]:
-        """A `Client` names models, one model, a route, or nothing at all."""
-        if call.selection.models is not None:
-            targets = self._order(call, self._targets(call.selection.models), default="listed")
-        elif call.model is not None and call.route_name is None:
-            first = self.known(call.model)
+    def _draw_up(
+        self,
+        model: str | None,
+        models: tuple[str, ...] | None,
+        task: str | None,
+        priority: str | None,
+        base_url: str | None,
+    ) -> _Lineup:
+        """Who may be asked, as far as the configuration alone decides it."""
+        named = route_named(model)
+        if base_url is not None:
+            route = self._route_of(named, task, priority) if named is not None or task is not None else None
+            return self._of_script(model or "", route, base_url, virtual=named is not None)
+        if models is not None:
+            return _Lineup(others=_candidates(self._targets(models)), order="listed")
+        if model is not None and named is None:
+            first = self.known(model)
             others, _ = self._substitutes(first, self._failovers(first))
-            targets = [first, *self._order(call, others)]
-        else:
-            targets = self._order(call, self._targets(self._route_of(call).targets))
-        return [Candidate(target=target) for target in targets]
+            return _Lineup(first=_candidates([first]), others=_candidates(others))
+        return _Lineup(others=_candidates(self._targets(self._route_of(named, task, priority).targets)))
 
-    def _route_of(self, call: Call) -> Route:
-        task, priority = call.route_name or ("", "")
-        selection, defaults = call.selection, self._config.routing
-        return self.route(task or selection.task or defaults.task, priority or selection.priority or defaults.priority)
+    def _route_of(self, named: tuple[str, str] | None, task: str | None, priority: str | None) -> Route:
+        """The route of a call: what its model name says, then what stands beside it."""
+        own_task, own_priority = named or ("", "")
+        defaults = self._config.routing
+        return self.route(own_task or task or defaults.task, own_priority or priority or defaults.priority)
 
-    def _of_script(self, call: Call, origin: Origin, trace: Trace | None) -> list[Candidate]:
+    def _of_script(self, model: str, route: Route | None, base_url: str, *, virtual: bool) -> _Lineup:
         """What the script wrote comes first; then substitutes, other hosts only where their owner agreed."""
-        own = self._origin_target(call, origin)
+        own = self._origin_target(model, base_url)
         entries = self._failovers(own)
-        if call.selection.task is not None or call.route_name is not None:
-            route = self._route_of(call)
+        if route is not None:
             entries.insert(0, FailoverList("", route.targets, route.owned))
         agreed, others = self._substitutes(own, entries)
-        if trace is not None:
-            for target in others:
-                trace.skip(target, f"prompts for {own.provider.host} may go there only by an entry of your own")
-        substitutes = [Candidate(target=one, at_home=_same_host(own, one)) for one in self._order(call, agreed)]
-        first = [] if call.route_name is not None else [Candidate(target=own, own=True, at_home=True)]
-        return [*first, *substitutes]
+        refusal = f"prompts for {own.provider.host} may go there only by an entry of your own"
+        return _Lineup(
+            first=() if virtual else (Candidate(target=own, own=True, at_home=True),),
+            others=tuple(Candidate(target=one, at_home=_same_host(own, one)) for one in agreed),
+            left_out=tuple((target, refusal) for target in others),
+        )
 
     def _failovers(self, own: Target) -> list[FailoverList]:
         """The list for a target, if there is one: the most specific counts; an empty one means nobody."""
@@ -114,15 +145,12 @@ class Selector:
         agreed.pop(own.key, None)
         return list(agreed.values()), [target for key, target in others.items() if key not in agreed]
 
-    def _origin_target(self, call: Call, origin: Origin) -> Target:
+    def _origin_target(self, model: str, base_url: str) -> Target:
         """What the script wrote, as a target: a configured one where host and model match."""
-        url = origin.request.url or ""
-        providers = [provider for provider in self._config.providers.values() if provider.serves(url)]
+        providers = [provider for provider in self._config.providers.values() if provider.serves(f"{base_url}/")]
         provider = max(providers, key=lambda one: len(one.base_url), default=None)
         if provider is None:
-            host = Provider(name="", base_url=origin.base_url).host
-            provider = Provider(name=host, base_url=origin.base_url)
-        model = call.model or ""
+            provider = Provider(name=Provider(name="", base_url=base_url).host, base_url=base_url)
         configured = (one for one in self._config.models.values() if one.provider.name == provider.name)
         return next((one for one in configured if one.model == model), None) or Target(
             name=model, model=model, provider=provider
@@ -140,22 +168,25 @@ class Selector:
         """Targets by name, each once."""
         return list({target.key: target for target in map(self.known, names)}.values())
 
-    def _order(self, call: Call, targets: list[Target], *, default: str = "") -> list[Target]:
-        order = call.selection.order or default or self._config.routing.order
+    def _order(self, call: Call, lineup: _Lineup) -> Sequence[Candidate]:
+        """Those behind the first, by what is known of them at the moment."""
+        order = call.selection.order or lineup.order or self._config.routing.order
         if order not in ORDERS:
             raise ConfigurationError(f"order: expected one of {', '.join(ORDERS)}, got {order!r}")
+        found: Sequence[Candidate] = lineup.others
         if order == "cheapest":
-            targets = sorted(targets, key=lambda one: _FAR if one.price is None else float(one.price.blended))
+            found = sorted(found, key=_price)
         elif order == "fastest":
-            targets = sorted(targets, key=self._seconds)
+            found = sorted(found, key=self._seconds)
         elif order == "weighted":
             # weighted draw without replacement (Efraimidis and Spirakis, 2006)
-            targets = sorted(targets, key=lambda one: -(random.random() ** (1 / one.weight)))  # noqa: S311
+            found = sorted(found, key=lambda one: -(random.random() ** (1 / one.target.weight)))  # noqa: S311
         limit = self._latency_limit(call)
-        return targets if limit is None else sorted(targets, key=lambda one: self._seconds(one) > limit)
+        return found if limit is None else sorted(found, key=lambda one: self._seconds(one) > limit)
 
-    def _seconds(self, target: Target) -> float:
+    def _seconds(self, candidate: Candidate) -> float:
         """What a target takes as observed, else what its latency class promises."""
+        target = candidate.target
         observed = self._observed(target)
         return self._config.latency.get(target.latency, _FAR) if observed is None else observed
 
@@ -167,6 +198,10 @@ class Selector:
             known = ", ".join(self._config.latency)
             raise ConfigurationError(f"max_latency: expected one of {known}, got {wanted!r}")
         return self._config.latency[wanted]
+
+
+def _candidates(targets: Iterable[Target]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(target=target) for target in targets)
 
 
 def _same_host(own: Target, other: Target) -> bool:
@@ -191,9 +226,14 @@ def _sources(target: Target) -> tuple[str, ...]:
     return tuple(dict.fromkeys((target.name, target.provider.host, target.provider.name)))
 
 
-def _lack(call: Call, target: Target) -> str | None:
+def _price(candidate: Candidate) -> float:
+    price = candidate.target.price
+    return _FAR if price is None else float(price.blended)
+
+
+def _lack(call: Call, needs: frozenset[str], target: Target) -> str | None:
     """Why a target cannot serve a call, as far as its owner declared; what is unknown is tried."""
-    missing = call.needs - target.supports if target.supports is not None else frozenset()
+    missing = needs - target.supports if target.supports is not None else frozenset()
     if missing:
         return f"does not support {', '.join(sorted(missing))}"
     if target.max_output is not None and (call.max_tokens or 0) > target.max_output:

@@ -1,11 +1,10 @@
-"""Pools, proxies and certificates for the hosts that configuration names."""
+"""Stock adapters for what is not routed, with pools large enough for a batch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-import requests
 from requests.adapters import HTTPAdapter
 
 from holyroute.core import forks
@@ -13,8 +12,6 @@ from holyroute.transport.adapter import POOL_SIZE, POOLS
 
 if TYPE_CHECKING:
     from urllib3.util.retry import Retry
-
-    from holyroute.core.target import Provider
 
 
 class _Pools:
@@ -39,13 +36,3 @@ def pooled_adapter(retries: Retry | int = 0) -> HTTPAdapter:
     adapter = HTTPAdapter(pool_connections=POOLS, pool_maxsize=POOL_SIZE, max_retries=retries)
     _pools.adapters.add(adapter)
     return adapter
-
-
-def environment(provider: Provider, url: str, *, trust_env: bool = True) -> dict[str, Any]:
-    """Proxies, verify and cert for a provider's host: its configuration first, then the environment."""
-    plain = requests.Session()
-    plain.trust_env = trust_env
-    settings = dict(plain.merge_environment_settings(url, {}, None, provider.verify, provider.cert))
-    if provider.proxies:
-        settings["proxies"] = dict(provider.proxies)
-    return settings

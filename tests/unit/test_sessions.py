@@ -13,11 +13,12 @@ from urllib3.util.retry import Retry
 
 import holyroute
 from holyroute import sessions
+from holyroute.config.environment import settings_for
 from holyroute.core.call import Selection
 from holyroute.sessions import RoutingOptions
 from holyroute.transport.adapter import Adapter, twin_of
 from holyroute.transport.connection import ResendOnce
-from holyroute.transport.settings import environment, pooled_adapter
+from holyroute.transport.settings import pooled_adapter
 
 URL = "https://api.example.com/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -178,6 +179,6 @@ def test_a_hosts_settings_come_from_configuration_then_environment(
         monkeypatch.setenv(name, value)
     url = "https://p.example/v1"
     config = holyroute.load(env={}, cwd_file=False, providers={"p": {"base_url": url, **provider}})
-    settings = environment(config.providers["p"], url)
+    settings = settings_for(config.providers["p"], url)
 
     assert {name: settings[name] for name in expected} == expected

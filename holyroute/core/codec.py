@@ -1,0 +1,55 @@
+"""JSON, by orjson where it is installed (`pip install 'holyroute[fast]'`), else by the standard library.
+
+Both give the same results, but that orjson reads whole numbers beyond 64 bits as floats; what else it does not know is
+left to the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+try:
+    import orjson
+except ImportError:  # the usual case
+    orjson = None  # type: ignore[assignment]
+else:  # what the standard library refuses is refused here too
+    _PLAIN = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def loads(data: str | bytes) -> Any:
+    """Decode.
+
+    Raises:
+        ValueError: it is no JSON; RecursionError if it is nested too deeply.
+    """
+    if orjson is not None:
+        try:
+            return orjson.loads(data)
+        except ValueError:  # NaN, another encoding than UTF-8
+            pass
+    return json.loads(data)
+
+
+def dumps(value: Any) -> bytes:
+    """Encode as UTF-8.
+
+    Raises:
+        ValueError: NaN or infinity, which are no JSON.
+        TypeError: a value that JSON has no form for.
+    """
+    if orjson is not None:
+        try:
+            data = orjson.dumps(value, option=_PLAIN)
+        except TypeError:  # a number beyond 64 bits, half a surrogate pair
+            return _dumps(value)
+        if b"null" not in data:  # orjson writes null for NaN
+            return data
+    return _dumps(value)
+
+
+def _dumps(value: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half a surrogate pair: only an escape can carry it
+        return json.dumps(value, allow_nan=False).encode()
