@@ -163,7 +163,7 @@ class Client:
 
     def _transport(self, attempt: Attempt) -> Response:
         request = attempt.request()
-        settings = settings_for(attempt.target.provider, request.url or "")
+        settings = settings_for(attempt.target.provider)
         patience = (attempt.connect, attempt.read)
         with cutting(attempt.token, attempt.limit, attempt.note_resend):
             return without_key(attempt, request, lambda: self._adapter.send(request, timeout=patience, **settings))

@@ -171,7 +171,7 @@ class RoutingMixin(requests.Session):
         assert origin is not None
         if provider.serves(origin.request.url or ""):
             return {}
-        settings = settings_for(provider, provider.base_url, trust_env=self.trust_env)
+        settings = settings_for(provider, trust_env=self.trust_env)
         return {name: settings[name] for name in ("proxies", "verify", "cert")}
 
     def _for_attempt(self, *, with_callers_key: bool) -> RoutingMixin:

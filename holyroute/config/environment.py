@@ -91,8 +91,18 @@ def _plain(*, trust_env: bool) -> Session:
     return session
 
 
-def settings_for(provider: Provider, url: str, *, trust_env: bool = True) -> dict[str, Any]:
+def settings_for(provider: Provider, *, trust_env: bool = True) -> dict[str, Any]:
     """Proxies, verify and cert for a provider's host: its configuration first, then the environment."""
+    look = _look()
+    find = _settings_for if look is not None else _settings_for.__wrapped__
+    settings = find(look.version if look is not None else 0, provider, trust_env)
+    return {**settings, "proxies": dict(settings["proxies"])}
+
+
+@lru_cache(ORIGINS)
+def _settings_for(version: int, provider: Provider, trust_env: bool) -> dict[str, Any]:
+    del version
+    url = f"{provider.base_url}/"
     settings = merged_settings(_plain(trust_env=trust_env), url, {}, None, provider.verify, provider.cert)
     if provider.proxies:
         settings["proxies"] = dict(provider.proxies)

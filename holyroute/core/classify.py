@@ -133,13 +133,13 @@ def _open_stream(response: Response) -> Outcome:
 def _of_ok(response: Response) -> Outcome:
     """Validate a 200, in order: a body, JSON, no error, at least one choice, something said."""
     answer = _decode(response)
-    if "text/event-stream" in response.headers.get("Content-Type", "") and response.content:
-        return _open_stream(response)
-    if isinstance(answer, dict) and answer.get("error"):
+    if not isinstance(answer, dict):
+        if response.content and "text/event-stream" in response.headers.get("Content-Type", ""):
+            return _open_stream(response)
+        return _invalid(response, "empty body" if not response.content else "no JSON object")
+    if answer.get("error"):
         body = _error_of(answer)
         return _of_error(response, _status_in_body(body), body)
-    if not isinstance(answer, dict):
-        return _invalid(response, "empty body" if not response.content else "no JSON object")
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         return _invalid(response, "no choices")

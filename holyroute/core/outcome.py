@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from holyroute.core.trace import Trace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Outcome:
-    """A verdict and what it was read from."""
+    """A verdict and what it was read from. Belongs to one call, whose trace is filled in when it is over."""
 
     verdict: Verdict
     status: int | None = None

@@ -39,9 +39,12 @@ class Provider:
     allow_http: bool = False
     verify: bool | str = True
     cert: str | tuple[str, str] | None = None
-    proxies: dict[str, str] = field(default_factory=dict, hash=False)
+    proxies: dict[str, str] = field(default_factory=dict)
     dialect: str = "openai"
     max_concurrency: int | None = None  # requests at the same time, of all its models together
+
+    def __hash__(self) -> int:
+        return hash(self.base_url)
 
     @property
     def host(self) -> str:
@@ -75,6 +78,9 @@ class Target:
     supports: frozenset[str] | None = None  # None: unknown, so try
     rpm: int | None = None
     tpm: int | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.model)
 
     @property
     def key(self) -> str:

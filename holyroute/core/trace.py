@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holyroute.core import verdicts
@@ -64,7 +64,11 @@ class AttemptRecord:
     seconds: float
     retry_after: float | None
     usage: Usage | None
-    cost: Decimal | None
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD; None where price or usage is unknown."""
+        return self.usage.cost(self.target.price) if self.usage is not None else None
 
     def __str__(self) -> str:
         status = f" {self.status}" if self.status else ""
@@ -126,12 +130,11 @@ class Trace:
             kind=attempt.kind,
             verdict=outcome.verdict,
             status=outcome.status,
-            detail="; ".join(filter(None, [outcome.detail, *attempt.notes])),
+            detail="; ".join(filter(None, [outcome.detail, *attempt.notes])) if attempt.notes else outcome.detail,
             started=attempt.started - self.began,
             seconds=now - attempt.started,
             retry_after=outcome.retry_after,
             usage=outcome.usage,
-            cost=outcome.usage.cost(attempt.target.price) if outcome.usage else None,
         )
         self.attempts.append(record)
         self._remember(attempt, outcome)
@@ -173,7 +176,8 @@ class Trace:
         # answers are large: from here on only the record is kept
         self.last = self._own = self._last_answer = self._first_error = None
         self._publish(CallFinished(self))
-        return replace(outcome, trace=self)
+        outcome.trace = self
+        return outcome
 
     @property
     def retry_at(self) -> float | None:
@@ -189,9 +193,10 @@ class Trace:
     @property
     def cost(self) -> Decimal | None:
         """USD of all attempts that reported their usage; None where the answer's own cost is unknown."""
-        costs = [record.cost for record in self.attempts if record.cost is not None]
-        known = bool(self.attempts) and self.attempts[-1].cost is not None
-        return sum(costs[1:], costs[0]) if known else None
+        costs = [record.cost for record in self.attempts]
+        if not costs or costs[-1] is None:
+            return None
+        return sum((cost for cost in costs[:-1] if cost is not None), costs[-1])
 
     @property
     def failovers(self) -> int:

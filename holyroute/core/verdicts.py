@@ -60,11 +60,10 @@ class Verdict:
     gate_seconds: float = 0.0  # a Retry-After counts where it is longer; 0: only what the server asks for
     queueable: bool = False
     billable: bool = False  # the provider may have done the work, though no usage was reported
+    is_answer: bool = False  # the caller has what was asked for
 
-    @property
-    def is_answer(self) -> bool:
-        """Whether the caller has what was asked for."""
-        return self in _ANSWERS
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def __str__(self) -> str:
         return self.name
@@ -73,8 +72,8 @@ class Verdict:
 _S, _F, _I = Effect.SUCCESS, Effect.FAILURE, Effect.IGNORED
 
 # --- answers ---------------------------------------------------------------------------------------------------------
-ANSWERED = Verdict("answered", _S, failover=Failover.FINAL)
-TRUNCATED = Verdict("cut at max_tokens, nothing said", _S, failover=Failover.FINAL)
+ANSWERED = Verdict("answered", _S, failover=Failover.FINAL, is_answer=True)
+TRUNCATED = Verdict("cut at max_tokens, nothing said", _S, failover=Failover.FINAL, is_answer=True)
 FILTERED = Verdict("content filtered", _S, failover=Failover.FINAL)
 
 # --- nothing came back -----------------------------------------------------------------------------------------------
@@ -126,5 +125,4 @@ EMPTY_ANSWER = Verdict("empty answer", _I, failover=Failover.ONCE, billable=True
 NOT_SENT = Verdict("nothing sent: no target may be asked now", _I, queueable=True)
 OUT_OF_TIME = Verdict("deadline spent", _I, queueable=True)
 
-_ANSWERS = frozenset({ANSWERED, TRUNCATED})
 TABLE: dict[str, Verdict] = {name: row for name, row in list(globals().items()) if isinstance(row, Verdict)}

@@ -60,17 +60,16 @@ class Ledger:
     """Books attempts in whole tokens; money is worked out when somebody asks. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, Price | None], _Row] = {}
+        self._rows: dict[Target, _Row] = {}
         self._lock = threading.Lock()
 
     def book(self, target: Target, outcome: Outcome, *, resent: bool = False) -> None:
         """Count one attempt, failed ones too: a provider may have billed them, and a request that went out twice."""
-        key = (target.key, target.price)
         usage = outcome.usage
         with self._lock:
-            row = self._rows.get(key)
+            row = self._rows.get(target)
             if row is None:
-                row = self._rows[key] = _Row(target)
+                row = self._rows[target] = _Row(target)
             row.attempts += 1
             row.answers += outcome.is_answer
             row.unreported += resent

@@ -31,9 +31,9 @@ class Candidate:
     at_home: bool = False  # at the host that the script wrote
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Attempt:
-    """What the plan hands to the transport. Times in seconds, `started` monotonic."""
+    """What the plan hands to the transport; nobody changes it. Times in seconds, `started` monotonic."""
 
     call: Call
     target: Target

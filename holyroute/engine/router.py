@@ -135,7 +135,7 @@ class Router:
         )
         outcome = _ask(attempt, transport, only_look=call.stream)
         if outcome.detail:
-            outcome = replace(outcome, detail=self.wallet.explain(attempt.target, callers_credential(call), outcome))
+            outcome.detail = self.wallet.explain(attempt.target, callers_credential(call), outcome)
         self.ledger.book(attempt.target, outcome)
         return trace.close(trace.record(attempt, outcome))
 
@@ -145,13 +145,15 @@ class Router:
         assert clearance is not None
         if outcome.verdict is verdicts.READ_TIMEOUT and now - attempt.started < self._fair_time(attempt):
             outcome = replace(outcome, verdict=verdicts.CUT_SHORT)
-        lone = self.guards[target].settle(clearance, outcome, now - attempt.started, now)
-        self.guards.bench(target, attempt.credential, outcome, sent=attempt.started, now=now)
+        guards = self.state.guards
+        lone = guards[target].settle(clearance, outcome, now - attempt.started, now)
+        guards.bench(target, attempt.credential, outcome, sent=attempt.started, now=now)
         self.ledger.book(target, outcome, resent=bool(attempt.notes) and RESENT in attempt.notes)
         if clearance.passes:
             self.state.estimator.learn(attempt.call.body, target.key, outcome.usage)
-        outcome = replace(outcome, detail=self.wallet.explain(target, attempt.credential, outcome))
-        return replace(outcome if attempt.is_first_choice else outcome.from_substitute(), lone=lone)
+        outcome.lone = lone
+        outcome.detail = self.wallet.explain(target, attempt.credential, outcome)
+        return outcome if attempt.is_first_choice else outcome.from_substitute()
 
     def _fair_time(self, attempt: Attempt) -> float:
         """Seconds of silence that say something about a target: most of its normal time, or thrice its usual one.

@@ -6,7 +6,7 @@ import difflib
 import logging
 import random
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from holyroute.core.call import route_named
@@ -29,7 +29,7 @@ _FAR = float("inf")
 LINEUPS = 1_024  # calls of other models, routes and hosts that are remembered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Lineup:
     """Who may be asked, as far as the configuration decides: it stays the same, so it is drawn up once."""
 
@@ -37,6 +37,12 @@ class _Lineup:
     others: tuple[Candidate, ...] = ()
     left_out: tuple[tuple[Target, str], ...] = ()  # and why
     order: str = ""  # what the call says by itself
+
+    @cached_property
+    def declared(self) -> bool:
+        """Whether anybody's abilities were declared, so that a call may want more."""
+        targets = (one.target for one in (*self.first, *self.others))
+        return any(one.supports is not None or one.max_output is not None for one in targets)
 
 
 class Selector:
@@ -58,18 +64,12 @@ class Selector:
         selection = call.selection
         base_url = call.origin.base_url if call.origin is not None else None
         lineup = self._lineup(call.model, selection.models, selection.task, selection.priority, base_url)
-        left_out = list(lineup.left_out)
-        able = []
-        needs = call.needs
-        for candidate in (*lineup.first, *self._order(call, lineup)):
-            lack = None if candidate.own else _lack(call, needs, candidate.target)
-            if lack is None:
-                able.append(candidate)
-            else:
-                left_out.append((candidate.target, lack))
+        found = [*lineup.first, *self._order(call, lineup)]
+        left_out = _unable(call, found) if lineup.declared else {}
         if trace is not None:
-            for target, reason in left_out:
+            for target, reason in (*lineup.left_out, *left_out.items()):
                 trace.skip(target, reason)
+        able = [one for one in found if one.target not in left_out] if left_out else found
         return able[:1] if selection.direct else able
 
     def route(self, task: str, priority: str) -> Route:
@@ -229,6 +229,13 @@ def _sources(target: Target) -> tuple[str, ...]:
 def _price(candidate: Candidate) -> float:
     price = candidate.target.price
     return _FAR if price is None else float(price.blended)
+
+
+def _unable(call: Call, found: list[Candidate]) -> dict[Target, str]:
+    """Who cannot serve a call, and why; what the script itself wrote is always tried."""
+    needs = call.needs
+    lacks = {one.target: _lack(call, needs, one.target) for one in found if not one.own}
+    return {target: lack for target, lack in lacks.items() if lack is not None}
 
 
 def _lack(call: Call, needs: frozenset[str], target: Target) -> str | None:

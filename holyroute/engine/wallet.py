@@ -69,7 +69,7 @@ class Wallet:
 
     def explain(self, target: Target, credential: Credential | None, outcome: Outcome) -> str:
         """The outcome's detail without the key, which some providers repeat; for a 401 what a person has to check."""
-        detail = outcome.detail if credential is None else _masked(outcome.detail, credential)
+        detail = _masked(outcome.detail, credential)
         if outcome.verdict is not verdicts.UNAUTHORIZED:
             return detail
         provider = target.provider
@@ -100,8 +100,8 @@ class Wallet:
         return [*keys[turn:], *keys[:turn]]
 
 
-def _masked(text: str, credential: Credential) -> str:
-    return text.replace(credential.secret, "***") if credential.secret else text
+def _masked(text: str, credential: Credential | None) -> str:
+    return text.replace(credential.secret, "***") if text and credential is not None and credential.secret else text
 
 
 def callers_credential(call: Call) -> Credential | None:

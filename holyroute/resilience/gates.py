@@ -22,6 +22,10 @@ class Gates:
         self._benches: dict[str, Bench] = {}
         self._lock = threading.Lock()
 
+    def __bool__(self) -> bool:
+        """Whether anything is, or was, benched: mostly nothing is, and its name need not be worked out."""
+        return bool(self._benches)
+
     def bench(self, key: str, reason: str, seconds: float, now: float) -> Bench:
         """Leave something alone for some seconds; a longer bench that already holds is kept."""
         new = Bench(reason, now + seconds, seconds)

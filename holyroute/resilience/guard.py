@@ -115,7 +115,7 @@ class Guards:
 
     def benched(self, target: Target, credential: Credential | None, now: float) -> Bench | None:
         """Why a target may not be asked with this credential, or None."""
-        return self.gates.check(tuple(_keys(target, credential).values()), now)
+        return self.gates.check(tuple(_keys(target, credential).values()), now) if self.gates else None
 
     def bench(
         self, target: Target, credential: Credential | None, outcome: Outcome, *, sent: float, now: float
@@ -125,13 +125,13 @@ class Guards:
         An answer clears what was benched before, and a bench that did not help doubles. Neither is told by a request
         that was under way when the bench began: of sixteen refused at once, fifteen bring no news.
         """
+        scope = outcome.verdict.gate
+        if scope is Scope.NOTHING and not (outcome.is_answer and self.gates):
+            return
         keys = _keys(target, credential)
         if outcome.is_answer:
             for key in keys.values():
                 self.gates.clear(key, sent)
-            return
-        scope = outcome.verdict.gate
-        if scope is Scope.NOTHING:
             return
         before = self.gates.last(keys[scope], str(outcome.verdict))
         recent = before if before and before.until <= sent < before.until + FRESH else None

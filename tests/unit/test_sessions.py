@@ -179,6 +179,6 @@ def test_a_hosts_settings_come_from_configuration_then_environment(
         monkeypatch.setenv(name, value)
     url = "https://p.example/v1"
     config = holyroute.load(env={}, cwd_file=False, providers={"p": {"base_url": url, **provider}})
-    settings = settings_for(config.providers["p"], url)
+    settings = settings_for(config.providers["p"])
 
     assert {name: settings[name] for name in expected} == expected
