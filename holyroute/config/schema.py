@@ -73,6 +73,19 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """What is kept in memory, and for how long: answers to calls with temperature 0 or a seed, without tools."""
+
+    enabled: bool = True
+    dropin: bool = False  # drop-in calls too
+    max_entries: int = 10_000
+    max_bytes: int = 64_000_000
+    ttl: float = 3_600.0  # seconds; 0: nothing is kept
+    tasks: Mapping[str, float] = field(default_factory=dict)  # task → seconds, where they differ from `ttl`
+    stale: float = 0.0  # seconds that an answer past its time still serves where nobody else can answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingSettings:
     """How targets are chosen where a call says nothing."""
 
@@ -95,5 +108,6 @@ class Config:
     retry: RetrySettings = field(default_factory=RetrySettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     source: str = "built-in"  # the file that was read, for messages

@@ -65,6 +65,8 @@ _BY_PLACE: dict[tuple[str, str], Check] = {
     ("limits", "cut"): values.share,
     ("limits", "factor_min"): values.share,
     ("limits", "recovery"): values.share,
+    ("cache", "ttl"): values.not_negative,
+    ("cache", "stale"): values.not_negative,
     ("routing", "order"): values.one_of("order", ORDERS),
 }
 _RANGES = (
@@ -176,6 +178,8 @@ def _settings(reader: Reader, section: str, sections: Mapping[str, Mapping[str, 
     checks = _checks_by_type(defaults) | {key: check for (name, key), check in _BY_PLACE.items() if name == section}
     if section == "routing":
         checks |= _routing_checks(sections)
+    elif section == "cache":
+        checks |= {"tasks": values.table(values.one_of("task", sections["routes"]), values.not_negative)}
     record = type(defaults)(**reader.record((section,), sections[section], checks))
     for low, high in (pair for name, *pair in _RANGES if name == section):
         least, most = getattr(record, low), getattr(record, high)
@@ -190,7 +194,8 @@ def _checks_by_type(defaults: Any) -> dict[str, Check]:
     checks = {}
     for field in fields(defaults):
         default = getattr(defaults, field.name)
-        checks[field.name] = values.text_or_empty if default == "" else _BY_TYPE[type(default)]
+        if not isinstance(default, Mapping):  # what a table may hold is said where it is read
+            checks[field.name] = values.text_or_empty if default == "" else _BY_TYPE[type(default)]
     return checks
 
 

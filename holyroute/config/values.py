@@ -156,6 +156,23 @@ def listed(check: Check, *, empty: bool = True) -> Check:
     return check_all
 
 
+def table(check_key: Check, check: Check) -> Check:
+    """A check for a table whose keys and values each pass a check."""
+
+    def check_all(value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise WrongValueError("expected a table, got {}", value)
+        found = {}
+        for key, item in value.items():
+            try:
+                found[check_key(key)] = check(item)
+            except WrongValueError as error:
+                raise WrongValueError(error.message, error.value, (str(key), *error.at)) from None
+        return found
+
+    return check_all
+
+
 def variables(value: Any) -> tuple[str, ...]:
     """The name of an environment variable, or a list of them."""
     return (variable_name(value),) if isinstance(value, str) else tuple(listed(variable_name)(value))

@@ -71,12 +71,18 @@ def test_every_field_is_shown(tmp_path: Path) -> None:
     }
     gateway = {"api_key_env": [], "api_key_prefix": ""}
     config = load(
-        env={}, cwd_file=False, providers={"x y": provider, "holysheep": gateway}, models={"m": model}, latency={"a": 1}
+        env={},
+        cwd_file=False,
+        providers={"x y": provider, "holysheep": gateway},
+        models={"m": model},
+        latency={"a": 1},
+        cache={"tasks": {"simple_qa": 60, "general": 0}},
     )
     again = read_back(dump(config), tmp_path)
 
     assert replace(again, source=config.source) == config
     assert again.providers["holysheep"].api_key_env == ()
+    assert again.cache.tasks == {"simple_qa": 60.0, "general": 0.0}
     assert "price = { input = 0.10, output = 0 }" in dump(config).splitlines()
 
 
@@ -105,6 +111,7 @@ def test_every_example_in_the_template_is_valid(tmp_path: Path) -> None:
     assert set(config.providers) - set(plain.providers) == {"backup", "local"}
     assert (config.time, config.retry, config.breaker) == (plain.time, plain.retry, plain.breaker)
     assert config.routing == plain.routing
+    assert replace(config.cache, tasks={}) == plain.cache
     assert config.models["deepseek-chat"] == plain.models["deepseek-chat"]
 
 
