@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from io import BytesIO
 from typing import TYPE_CHECKING
 
-from requests.adapters import HTTPAdapter
 from requests.exceptions import ReadTimeout, RequestException, SSLError
-from urllib3 import HTTPResponse
 
-from holyroute.core import verdicts
+from holyroute.core import reply, verdicts
 from holyroute.core.trace import NO_CREDENTIAL
 from holyroute.dialects import openai
 from holyroute.exceptions import (
@@ -137,13 +134,4 @@ def _synthesised(outcome: Outcome, trace: Trace, request: PreparedRequest) -> Re
         "Content-Type": "application/json",
         "Retry-After": str(max(1, math.ceil(outcome.retry_after or 1))),
     }
-    raw = HTTPResponse(
-        body=BytesIO(json.dumps({"error": error}).encode()),
-        headers=headers,
-        status=status,
-        reason=reason,
-        preload_content=False,
-    )
-    response = HTTPAdapter().build_response(request, raw)
-    _ = response.content  # read now, as requests does without stream=True
-    return response
+    return reply.build(request, status, reason, headers, json.dumps({"error": error}).encode())

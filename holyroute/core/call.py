@@ -49,6 +49,8 @@ class Call:
     stream: bool = False  # the caller reads the body as it comes
     background: bool = False  # live calls go first where a rate limit makes both wait
     cancel: CancelToken | None = field(default=None, repr=False)
+    cache_control: str = ""  # as the HTTP header has it: `no-store`, `no-cache`
+    scope: str = ""  # who may share its answers, free of secrets; empty: all calls with configured credentials
     selection: Selection = field(default_factory=Selection)
     origin: Origin | None = field(default=None, repr=False)
 

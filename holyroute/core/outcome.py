@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from requests import Response
 
     from holyroute.core.completion import Usage
+    from holyroute.core.target import Target
     from holyroute.core.trace import Trace
 
 
@@ -30,6 +31,8 @@ class Outcome:
     answer: Mapping[str, Any] | None = None  # the decoded body of a validated answer
     usage: Usage | None = None
     lone: bool = False  # looks like a lone fault, and this caller is the one to retry it
+    cached: str | None = None  # hit, stale or coalesced: nobody was asked for this answer …
+    target: Target | None = None  # … and this one gave it before
     trace: Trace | None = None  # set when the call is over
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holyroute.core import verdicts
@@ -12,7 +13,6 @@ from holyroute.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from decimal import Decimal
 
     from holyroute.core.call import Call
     from holyroute.core.clock import Clock
@@ -100,6 +100,7 @@ class Trace:
         attempts: every attempt, in order.
         skipped: every candidate that was passed over, with the reason.
         answered_by: the target that answered, or None.
+        cached: `hit`, `stale` or `coalesced` where the answer is one that was given before; else None.
         seconds: duration of the whole call, waits included.
     """
 
@@ -109,6 +110,7 @@ class Trace:
         self.attempts: list[AttemptRecord] = []
         self.skipped: list[Skip] = []
         self.answered_by: Target | None = None
+        self.cached: str | None = None
         self.verdict: Verdict | None = None
         self.began = clock.now()
         self.began_wall = clock.wall()
@@ -171,7 +173,10 @@ class Trace:
         """End the call; the outcome that comes back carries this trace."""
         self.verdict = outcome.verdict
         self.seconds = self._clock.now() - self.began
-        if outcome.is_answer and self.attempts:
+        self.cached = outcome.cached
+        if outcome.cached is not None:
+            self.answered_by = outcome.target
+        elif outcome.is_answer and self.attempts:
             self.answered_by = self.attempts[-1].target
         # answers are large: from here on only the record is kept
         self.last = self._own = self._last_answer = self._first_error = None
@@ -192,8 +197,10 @@ class Trace:
 
     @property
     def cost(self) -> Decimal | None:
-        """USD of all attempts that reported their usage; None where the answer's own cost is unknown."""
+        """USD of all attempts that reported their usage; None where the answer's own cost is unknown, 0 for a hit."""
         costs = [record.cost for record in self.attempts]
+        if self.cached is not None:
+            costs.append(Decimal(0))
         if not costs or costs[-1] is None:
             return None
         return sum((cost for cost in costs[:-1] if cost is not None), costs[-1])
@@ -206,7 +213,9 @@ class Trace:
 
     def __str__(self) -> str:
         who = self.answered_by.name if self.answered_by else "nobody"
-        head = f"call {self.id} for {self.asked or 'the default route'}: answered by {who} after {self.seconds:.3f} s"
+        how = f" (cached: {self.cached})" if self.cached else ""
+        asked = self.asked or "the default route"
+        head = f"call {self.id} for {asked}: answered by {who}{how} after {self.seconds:.3f} s"
         return "\n".join([head, *(f"  {line}" for line in (*self.attempts, *self.skipped))])
 
     def __getstate__(self) -> dict[str, Any]:
