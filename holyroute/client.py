@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from requests import Response
 
+    from holyroute.caching.cache import ResponseCache
     from holyroute.core.cancel import CancelToken
     from holyroute.core.outcome import Outcome
     from holyroute.core.target import Target
@@ -89,6 +90,7 @@ class Client:
         order: str | None = None,
         deadline: float | None = None,
         cancel: CancelToken | None = None,
+        cache: bool = True,
         on_failure: OnFailure = "raise",
         **parameters: Any,
     ) -> Completion:
@@ -104,6 +106,8 @@ class Client:
             order: `listed`, `cheapest`, `fastest` or `weighted`.
             deadline: seconds for the whole call, every attempt and wait included.
             cancel: calls the call off from another thread, within milliseconds.
+            cache: False neither takes a kept answer nor keeps this one. Only calls with `temperature=0` or a `seed`,
+                and without tools, are kept at all.
             on_failure: `raise`, or `return` a Completion with `success=False` and the error.
             parameters: everything else goes to the model as it is: `temperature`, `tools`, `seed` …
 
@@ -134,9 +138,15 @@ class Client:
             read=time.read,
             limit=time.read,
             cancel=cancel,
+            cache_control="" if cache else "no-store",
             selection=context.selection(own),
         )
         return self._complete(self.router.send(call, self._transport), on_failure)
+
+    @property
+    def cache(self) -> ResponseCache:
+        """The answers that are kept in memory: `clear()`, `info()`, `len()`."""
+        return self.router.cache
 
     def balance(self, reference: str | None = None) -> Balance:
         """What was spent, beside what the same tokens would have cost at a reference model.
@@ -179,6 +189,7 @@ class Client:
             usage=outcome.usage,
             cost_usd=trace.cost,
             finish_reason=_finish_reason(outcome.answer),
+            cached=outcome.cached is not None,
             raw=outcome.answer or {},
             trace=trace,
         )

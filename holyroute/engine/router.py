@@ -23,6 +23,7 @@ from holyroute.engine.wallet import callers_credential
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from holyroute.caching.cache import ResponseCache
     from holyroute.config.credentials import Keyring
     from holyroute.config.schema import Config
     from holyroute.core.call import Call
@@ -87,6 +88,11 @@ class Router:
         return self.state.wallet
 
     @property
+    def cache(self) -> ResponseCache:
+        """Answers that are kept."""
+        return self.state.answers.cache
+
+    @property
     def ledger(self) -> Ledger:
         """What was spent."""
         return self.state.ledger
@@ -94,11 +100,14 @@ class Router:
     def send(self, call: Call, transport: Transport) -> Outcome:
         """Ask one target after the other until one answers. Failures come back as values; the outcome has the trace."""
         trace = Trace(call, self.clock, self.events.publish)
-        for attempt in self.plan(call, trace):  # decides whom, when, how long; touches no socket
-            outcome = trace.record(attempt, self.attempt(attempt, transport))
-            if outcome.is_final:  # answered, or the caller's own mistake
-                return trace.close(outcome)
-        return trace.close(trace.best)
+        with self.state.answers.claim(call, trace) as claim:  # kept, on its way in another thread, or ours to fetch
+            if claim.answer is not None:
+                return trace.close(claim.answer)
+            for attempt in self.plan(call, trace):  # decides whom, when, how long; touches no socket
+                outcome = trace.record(attempt, self.attempt(attempt, transport))
+                if outcome.is_final:  # answered, or the caller's own mistake
+                    return trace.close(claim.settle(outcome))
+            return trace.close(claim.settle(trace.best))
 
     def plan(self, call: Call, trace: Trace) -> Iterator[Attempt]:
         """Whom to ask next, and how long to wait first."""
@@ -133,11 +142,14 @@ class Router:
         attempt = Attempt(
             call=call, target=candidate.target, started=trace.began, connect=call.connect, read=call.read, own=True
         )
-        outcome = _ask(attempt, transport, only_look=call.stream)
-        if outcome.detail:
-            outcome.detail = self.wallet.explain(attempt.target, callers_credential(call), outcome)
-        self.ledger.book(attempt.target, outcome)
-        return trace.close(trace.record(attempt, outcome))
+        with self.state.answers.claim(call, trace) as claim:
+            if claim.answer is not None:
+                return trace.close(claim.answer)
+            outcome = _ask(attempt, transport, only_look=call.stream)
+            if outcome.detail:
+                outcome.detail = self.wallet.explain(attempt.target, callers_credential(call), outcome)
+            self.ledger.book(attempt.target, outcome)
+            return trace.close(claim.settle(trace.record(attempt, outcome)))
 
     def settle(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Book an outcome everywhere, once."""

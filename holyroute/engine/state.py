@@ -1,10 +1,11 @@
-"""Everything that outlives a call: breakers, benches, limits, budgets, the ledger. One per router and process."""
+"""What outlives a call: breakers, benches, limits, budgets, the cache, the ledger. One per router and process."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
 
+from holyroute.caching.answers import Answers
 from holyroute.config.credentials import Keyring
 from holyroute.cost.ledger import Ledger
 from holyroute.cost.tokens import TokenEstimator
@@ -46,6 +47,7 @@ class State:
         self.limiters = Limiters(config.limits, clock)
         self.estimator = TokenEstimator(tokenizer)
         self.ledger = Ledger()
+        self.answers = Answers(config, clock)
         self._budgets: LRUCache[tuple[str, ...], RetryBudget] = LRUCache(GROUPS)
         self._lock = threading.Lock()
 
