@@ -23,7 +23,7 @@ from urllib3.util.retry import Retry
 from urllib3.util.timeout import Timeout
 
 from holyroute import context
-from holyroute.config.credentials import is_disabled
+from holyroute.config.credentials import fingerprint, is_disabled
 from holyroute.config.environment import merged_settings, settings_for
 from holyroute.core.call import Call, Origin, Selection
 from holyroute.dialects import openai
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("holyroute")
 
 _attempting: ContextVar[bool] = ContextVar("holyroute_attempting", default=False)
+# Headers that differ from request to request and change no answer.
+_PASSING_HEADERS = {"baggage", "cache-control", "content-length", "sentry-trace", "traceparent", "tracestate"}
+
 _substituted: set[tuple[str, str, str]] = set()  # what was already said: model asked, target, text
 
 
@@ -84,9 +87,11 @@ class RoutingMixin(requests.Session):
         alone = self._alone(call)
         if alone is not None:
             outcome = self.router.observe(call, alone, lambda _: self._send_untouched(request, kwargs))
-            return self._show_untouched(outcome)
+            if outcome.cached is None:
+                return self._show_untouched(outcome)
         self._complete(request, kwargs)
-        outcome = self.router.send(call, lambda attempt: self._attempt(attempt, kwargs))
+        if alone is None:
+            outcome = self.router.send(call, lambda attempt: self._attempt(attempt, kwargs))
         return self._show(outcome, call, kwargs)
 
     def close(self) -> None:
@@ -105,6 +110,7 @@ class RoutingMixin(requests.Session):
             return None
         connect, read = patience
         stream = bool(kwargs.get("stream", self.stream))
+        cache_control, scope = self._cache_terms(request, kwargs)
         return Call(
             model=found[0],
             body=found[1],
@@ -113,9 +119,27 @@ class RoutingMixin(requests.Session):
             read=read,
             limit=math.inf if stream else connect + read,
             stream=stream,
+            cache_control=cache_control,
+            scope=scope,
             selection=context.selection(self.routing_options.selection),
             origin=Origin(request=request, base_url=openai.base_url(request)),
         )
+
+    def _cache_terms(self, request: PreparedRequest, kwargs: dict[str, Any]) -> tuple[str, str]:
+        """The Cache-Control of a request, and a scope that only requests with the same credentials share.
+
+        Everything that may hold one counts: URL, headers, certificate. Where an adapter or an authentication of the
+        user's own may add one later, nothing is kept.
+        """
+        if not self.router.config.cache.dropin or _hooks(request, of_auth=True):
+            return "no-store", ""
+        if not isinstance(twin_of(self.get_adapter(url=request.url or "")), Adapter):
+            return "no-store", ""
+        transport = [kwargs.get(name, getattr(self, name)) for name in ("verify", "cert")]
+        headers = sorted((name.lower(), value) for name, value in request.headers.items())
+        scope = [request.url, transport, [header for header in headers if header[0] not in _PASSING_HEADERS]]
+        said = request.headers.get("Cache-Control", "")
+        return said.decode("latin-1") if isinstance(said, bytes) else said, fingerprint(repr(scope))
 
     def _alone(self, call: Call) -> Candidate | None:
         """What the script wrote, if nobody else could answer: then there is nothing to route."""

@@ -21,6 +21,11 @@ _SCHEME = re.compile(r"\s*bearer\s+", re.IGNORECASE)
 _OFF = {"", "0", "false", "no", "off"}
 
 
+def fingerprint(secret: str) -> str:
+    """Tells secrets apart within this process, and tells nobody what they are."""
+    return hashlib.blake2b(secret.encode("utf-8", "surrogatepass"), key=_HASH_KEY, digest_size=8).hexdigest()
+
+
 class Credential:
     """One key under the name of the variable that holds it.
 
@@ -35,9 +40,7 @@ class Credential:
         self._secret = secret
         self._header = f"Bearer {secret}" if header is None else header
         #: Identifies the key within this process without telling it; safe in the name of a gate.
-        self.fingerprint = hashlib.blake2b(
-            secret.encode("utf-8", "surrogatepass"), key=_HASH_KEY, digest_size=8
-        ).hexdigest()
+        self.fingerprint = fingerprint(secret)
 
     @classmethod
     def of_header(cls, value: str | bytes) -> Credential:
