@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from requests import Response
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 
 from holyroute.core import forks
 from holyroute.core.clock import SYSTEM_CLOCK
-from holyroute.transport.connection import HTTPConnectionPool, HTTPSConnectionPool, ResendOnce, owned_by
+from holyroute.transport.connection import owned_by
+from holyroute.transport.pools import HTTPConnectionPool, HTTPSConnectionPool, ResendOnce
+from holyroute.transport.response import Answer
 from holyroute.transport.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from requests import PreparedRequest
     from requests.adapters import BaseAdapter
 
     from holyroute.core.cancel import CancelToken
@@ -32,7 +38,9 @@ _POOL_CLASSES = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
 class Adapter(HTTPAdapter):
     """An `HTTPAdapter` whose blocked calls the watchdog can cut; it re-sends only over a dead keep-alive connection.
 
-    `send` is inherited, so that whatever patches `HTTPAdapter.send` sees every attempt.
+    `send` is inherited, so that whatever patches `HTTPAdapter.send` sees every attempt. The hooks that it calls do the
+    same as the stock ones, which they leave everything unusual to, but what does not change from request to request
+    they do once.
     """
 
     def __init__(
@@ -52,6 +60,58 @@ class Adapter(HTTPAdapter):
         """Make the pools, of our kind."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOL_CLASSES
+        self._found: dict[tuple[str, bool | str], Any] = {}  # pools, by origin and `verify`
+
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """The pool of a request's host; remembered, but for proxies and client certificates."""
+        url, stock = request.url, super().get_connection_with_tls_context
+        if proxies or cert is not None or type(url) is not str or not (type(verify) is str or isinstance(verify, bool)):
+            return stock(request, verify, proxies=proxies, cert=cert)
+        end = url.find("/", 8)  # behind `https://`
+        origin = url[:end], verify
+        pool = self._found.get(origin)
+        if pool is None or pool.pool is None or len(self.poolmanager.pools) >= self._pool_connections:
+            pool = stock(request, verify, proxies=proxies, cert=cert)
+            if end > 0 and "@" not in origin[0]:
+                if len(self._found) >= POOLS:
+                    self._found.clear()
+                self._found[origin] = pool
+        return pool
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Set up a pool's certificates; once, if they are the usual ones."""
+        if verify is True and cert is None:
+            if getattr(conn, "has_usual_certificates", False):
+                return
+            super().cert_verify(conn, url, verify, cert)
+            conn.has_usual_certificates = True
+        else:
+            super().cert_verify(conn, url, verify, cert)
+            conn.has_usual_certificates = False
+
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
+        """What the request line asks for."""
+        return super().request_url(request, proxies) if proxies else request.path_url
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """The response that requests would have built."""
+        fields = resp.fields if type(resp) is Answer else {}
+        if not fields or "set-cookie" in fields or "set-cookie2" in fields or type(req.url) is not str:
+            return super().build_response(req, resp)
+        response = Response()
+        response.status_code = resp.status
+        headers = response.headers
+        for name, *values in fields.values():
+            headers[name] = ", ".join(values)
+        response.encoding = _encoding(", ".join(fields.get("content-type", ("",))[1:]))
+        response.raw = resp
+        response.reason = resp.reason
+        response.url = req.url
+        response.request = req
+        response.connection = self
+        return response
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """The pools behind a proxy, of our kind; SOCKS has connections of its own and keeps them."""
@@ -61,11 +121,28 @@ class Adapter(HTTPAdapter):
         return manager
 
 
-@contextmanager
-def cutting(token: CancelToken, seconds: float, on_resend: Callable[[], None] | None = None) -> Iterator[None]:
+@lru_cache(maxsize=64)
+def _encoding(content_type: str) -> str | None:
+    """What requests makes of a content type; providers send the same few."""
+    return get_encoding_from_headers(CaseInsensitiveDict({"content-type": content_type}))
+
+
+class cutting(owned_by):  # noqa: N801 - used as a function
     """What the block sends and reads ends when the token is cancelled, or after some seconds."""
-    with owned_by(token, on_resend), WATCHDOG.watching(token, SYSTEM_CLOCK.now() + seconds):
-        yield
+
+    __slots__ = ("_watch",)
+
+    def __init__(self, token: CancelToken, seconds: float, on_resend: Callable[[], None] | None = None) -> None:
+        super().__init__(token, on_resend)
+        self._watch = WATCHDOG.watching(token, SYSTEM_CLOCK.now() + seconds)
+
+    def __enter__(self) -> None:
+        self._watch.__enter__()
+        super().__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        self._watch.__exit__()
 
 
 _twins: WeakKeyDictionary[HTTPAdapter, tuple[Any, Adapter]] = WeakKeyDictionary()

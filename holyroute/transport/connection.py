@@ -10,44 +10,55 @@ just before it goes back. A cancel that comes late finds that it is no longer th
 
 from __future__ import annotations
 
+import http.client
 import socket
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from urllib3 import connection as stock
-from urllib3 import connectionpool as stock_pools
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProtocolError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
-from urllib3.util.retry import Retry
 
-from holyroute.core.clock import SYSTEM_CLOCK
+from holyroute.transport import wire
+from holyroute.transport.listeners import nobody_listens
+from holyroute.transport.response import Answer, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Mapping
 
     from holyroute.core.cancel import CancelToken
 
-_STOCK_HTTP = stock.HTTPConnection
-_STOCK_HTTPS = stock.HTTPSConnection
-_under_way = threading.local()
 
-IDLE_MAX = 30.0  # seconds; shorter than what servers and NATs grant an idle connection (AWS: 350 s)
+class _UnderWay(threading.local):
+    """What this thread is doing."""
+
+    token: CancelToken | None = None
+    on_resend: Callable[[], None] | None = None
+    reused: bool = False  # whether the connection that it took last had been used before
 
 
-@contextmanager
-def owned_by(token: CancelToken, on_resend: Callable[[], None] | None = None) -> Iterator[None]:
+UNDER_WAY = _UnderWay()
+
+
+class owned_by:  # noqa: N801 - used as a function; a generator would cost more than what it does
     """Connections that this thread takes out of a pool in the block belong to the token."""
-    before = getattr(_under_way, "token", None), getattr(_under_way, "on_resend", None)
-    _under_way.token, _under_way.on_resend = token, on_resend
-    try:
-        yield
-    finally:
-        _under_way.token, _under_way.on_resend = before
+
+    __slots__ = ("_before", "_now")
+
+    def __init__(self, token: CancelToken, on_resend: Callable[[], None] | None = None) -> None:
+        self._now = token, on_resend
+
+    def __enter__(self) -> None:
+        self._before = UNDER_WAY.token, UNDER_WAY.on_resend
+        UNDER_WAY.token, UNDER_WAY.on_resend = self._now
+
+    def __exit__(self, *exc: object) -> None:
+        UNDER_WAY.token, UNDER_WAY.on_resend = self._before
 
 
-class _Cuttable:
+class Cuttable:
     """Mixed into urllib3's connections."""
 
     _owner: CancelToken | None = None
@@ -154,80 +165,88 @@ class _Cuttable:
             sock.bind(conn.source_address)
 
 
+class _Quick:
+    """Mixed into urllib3's connections: a plain request goes out in one piece, and a plain head is read in one.
+
+    Everything else, and everything as long as somebody listens, goes the long way of urllib3 and http.client. Their
+    states, checks and audit events are the same on both ways.
+    """
+
+    _rest: wire.Rest | None = None  # what follows the request line that is being written
+    _is_short = False  # the way of the request under way
+    _reply: Reply | None = None
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        headers: Mapping[str, Any] | None = None,
+        *,
+        chunked: bool = False,
+        preload_content: bool = True,
+        **options: Any,
+    ) -> None:
+        """Send a request."""
+        conn: Any = self
+        rest = None
+        if not (chunked or preload_content or method == "HEAD" or conn.proxy or conn.debuglevel) and nobody_listens():
+            rest = wire.rest_of_request(headers or {}, body)
+        self._rest, self._is_short = rest, rest is not None
+        if rest is None:
+            options |= {"chunked": chunked, "preload_content": preload_content}
+            super().request(method, url, body, headers, **options)  # type: ignore[misc]
+            return
+        self._keep_time()
+        conn._response_options = stock._ResponseOptions(  # noqa: SLF001 - where urllib3 keeps them as well
+            request_method=method, request_url=url, preload_content=preload_content, **options
+        )
+        conn.putrequest(method, url, skip_host=rest.with_host, skip_accept_encoding=rest.with_encodings)
+        conn.endheaders()
+
+    def send(self, data: Any) -> None:
+        """Send bytes; to a request line, its rest is added."""
+        rest, self._rest = self._rest, None
+        super().send(data if rest is None else data[:-2] + rest.data)  # type: ignore[misc]
+
+    def getresponse(self) -> Any:
+        """Wait for the answer's head."""
+        conn: Any = self
+        if not self._is_short:
+            return super().getresponse()  # type: ignore[misc]
+        self._keep_time()
+        if not self._look():
+            return super().getresponse()  # type: ignore[misc]
+        options, conn._response_options = conn._response_options, None  # noqa: SLF001 - as in `request`
+        shutdown = conn.sock.shutdown
+        return Answer.to(options, http.client.HTTPConnection.getresponse(conn), sock_shutdown=shutdown)
+
+    def _keep_time(self) -> None:
+        conn: Any = self
+        if conn.sock is not None and conn.sock.gettimeout() != conn.timeout:
+            conn.sock.settimeout(conn.timeout)
+
+    def _look(self) -> bool:
+        conn: Any = self
+        reply = Reply(conn.sock, method=conn._method)  # noqa: SLF001 - as http.client makes it
+        try:
+            is_plain = reply.look()
+        except BaseException:
+            reply.close()
+            raise
+        self._reply = reply
+        return is_plain
+
+    def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        """What http.client makes answers of: the one that was looked at already, if there is one."""
+        reply, self._reply = self._reply, None
+        return reply or super().response_class(sock, *args, **kwargs)  # type: ignore[misc]
+
+
 # Named like urllib3's own, because their names stand in messages that people look for in logs.
-class HTTPConnection(_Cuttable, stock.HTTPConnection):
+class HTTPConnection(Cuttable, _Quick, stock.HTTPConnection):  # type: ignore[misc]  # a method makes its answers
     """An http connection that its owner can cut."""
 
 
-class HTTPSConnection(_Cuttable, stock.HTTPSConnection):
+class HTTPSConnection(Cuttable, _Quick, stock.HTTPSConnection):  # type: ignore[misc]
     """An https connection that its owner can cut."""
-
-
-class _Lending:
-    """Mixed into urllib3's pools: connections belong to a token while they are out."""
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        conn = super()._get_conn(timeout)  # type: ignore[misc]
-        if isinstance(conn, _Cuttable):
-            if SYSTEM_CLOCK.now() - conn.idle_since > IDLE_MAX:
-                conn.close()
-            _under_way.reused = conn.sock is not None  # type: ignore[attr-defined]
-            conn.take(getattr(_under_way, "token", None))
-        return conn
-
-    def _put_conn(self, conn: Any) -> None:
-        if isinstance(conn, _Cuttable):
-            conn.release()
-            conn.idle_since = SYSTEM_CLOCK.now()
-        super()._put_conn(conn)  # type: ignore[misc]
-
-
-class ResendOnce(Retry):
-    """Retries of a routed attempt: none, but for a keep-alive connection that the server had closed already.
-
-    Servers and NATs drop idle connections; whoever uses one next gets a reset, or an end without a byte, and the
-    request was never seen. urllib3 does not send a POST again; here it goes out once more, on another connection,
-    unseen by the circuit breaker (gRPC calls this a transparent retry), but not by the trace and the ledger: a provider
-    that did see it may bill both. A fresh connection that dies is a fault, and is not retried.
-    """
-
-    def __init__(self, total: int = 1, **kwargs: Any) -> None:
-        super().__init__(total=total, **{**kwargs, "read": False, "respect_retry_after_header": False})
-
-    def increment(self, *args: Any, **kwargs: Any) -> Any:
-        """Count a failure: raises it, unless the request may go out once more."""
-        error = kwargs.get("error")
-        token = getattr(_under_way, "token", None)
-        cut = token is not None and token.cancelled
-        if self.total and not cut and getattr(_under_way, "reused", False) and _was_closed(error):
-            if (tell := getattr(_under_way, "on_resend", None)) is not None:
-                tell()
-            return ResendOnce(total=0)
-        return Retry(0, read=False).increment(*args, **kwargs)
-
-
-def _was_closed(error: Any) -> bool:
-    """Whether a connection ended before a byte came back."""
-    return isinstance(error, ProtocolError) and any(
-        isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in error.args
-    )
-
-
-class HTTPConnectionPool(_Lending, stock_pools.HTTPConnectionPool):
-    """A pool of connections that can be cut."""
-
-    @property
-    def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802 - urllib3's name
-        """Ours; or what somebody put in the place of urllib3's, as vcrpy does."""
-        current = stock_pools.HTTPConnectionPool.ConnectionCls
-        return HTTPConnection if current is _STOCK_HTTP else current
-
-
-class HTTPSConnectionPool(_Lending, stock_pools.HTTPSConnectionPool):
-    """The same over TLS."""
-
-    @property
-    def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802
-        """Ours; or what somebody put in the place of urllib3's, as vcrpy does."""
-        current = stock_pools.HTTPSConnectionPool.ConnectionCls
-        return HTTPSConnection if current is _STOCK_HTTPS else current

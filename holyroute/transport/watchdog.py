@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from holyroute.core import forks
@@ -17,22 +16,26 @@ from holyroute.core.cancel import LATE
 from holyroute.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from holyroute.core.cancel import CancelToken
 
 NAP = 3_600.0  # seconds: the longest wait in one go; a condition cannot wait for ever
 _COMPACT = 1_024  # entries; below that finished ones may lie about
 
 
-class _Entry:
-    __slots__ = ("at", "number", "token")
+class _Watch:
+    """A block that is being watched."""
 
-    def __init__(self, at: float, number: int, token: CancelToken | None) -> None:
-        self.at, self.number, self.token = at, number, token
+    __slots__ = ("_watchdog", "at", "token")
 
-    def __lt__(self, other: _Entry) -> bool:
-        return (self.at, self.number) < (other.at, other.number)
+    def __init__(self, watchdog: Watchdog, token: CancelToken, at: float) -> None:
+        self._watchdog, self.at = watchdog, at
+        self.token: CancelToken | None = token  # None: the block is over
+
+    def __enter__(self) -> None:
+        self._watchdog.add(self)
+
+    def __exit__(self, *exc: object) -> None:
+        self._watchdog.remove(self)
 
 
 class Watchdog:
@@ -45,39 +48,33 @@ class Watchdog:
     def after_fork(self) -> None:
         """Begin without a thread and without deadlines."""
         self._condition = threading.Condition()
-        self._heap: list[_Entry] = []
+        self._heap: list[tuple[float, int, _Watch]] = []  # by time; the number decides between equal ones
         self._numbers = itertools.count()
         self._finished = 0
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def watching(self, token: CancelToken, at: float) -> Iterator[None]:
+    def watching(self, token: CancelToken, at: float) -> _Watch:
         """Cancel a token if the block is still running at a moment of the monotonic clock."""
-        entry = self._add(token, at)
-        try:
-            yield
-        finally:
-            self._remove(entry)
+        return _Watch(self, token, at)
 
-    def _add(self, token: CancelToken, at: float) -> _Entry:
-        entry = _Entry(at, next(self._numbers), token)
+    def add(self, watch: _Watch) -> None:
+        """Begin to watch a block."""
         with self._condition:
-            heapq.heappush(self._heap, entry)
+            heapq.heappush(self._heap, (watch.at, next(self._numbers), watch))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="holyroute-watchdog", daemon=True)
                 thread.start()
                 self._thread = thread
-            elif self._heap[0] is entry:
+            elif self._heap[0][2] is watch:
                 self._condition.notify()
-        return entry
 
-    def _remove(self, entry: _Entry) -> None:
-        """Finished entries stay in the heap until most of it is finished: taking one out would cost a walk."""
+    def remove(self, watch: _Watch) -> None:
+        """A block is over; it stays in the heap until most there are: taking one out would cost a walk."""
         with self._condition:
-            entry.token = None
+            watch.token = None
             self._finished += 1
             if self._finished > _COMPACT and self._finished * 2 > len(self._heap):
-                self._heap = [one for one in self._heap if one.token is not None]
+                self._heap = [one for one in self._heap if one[2].token is not None]
                 heapq.heapify(self._heap)
                 self._finished = 0
 
@@ -91,14 +88,14 @@ class Watchdog:
         with self._condition:
             due: list[CancelToken] = []
             now = SYSTEM_CLOCK.now()
-            while self._heap and (self._heap[0].token is None or self._heap[0].at <= now):
-                entry = heapq.heappop(self._heap)
-                if entry.token is not None:
-                    due.append(entry.token)
+            while self._heap and (self._heap[0][2].token is None or self._heap[0][0] <= now):
+                token = heapq.heappop(self._heap)[2].token
+                if token is not None:
+                    due.append(token)
                 else:
                     self._finished -= 1
             if not due:
-                self._condition.wait(min(self._heap[0].at - now, NAP) if self._heap else None)
+                self._condition.wait(min(self._heap[0][0] - now, NAP) if self._heap else None)
             return due
 
 

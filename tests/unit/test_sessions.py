@@ -17,7 +17,7 @@ from holyroute.config.environment import settings_for
 from holyroute.core.call import Selection
 from holyroute.sessions import RoutingOptions
 from holyroute.transport.adapter import Adapter, twin_of
-from holyroute.transport.connection import ResendOnce
+from holyroute.transport.pools import ResendOnce
 from holyroute.transport.settings import pooled_adapter
 
 URL = "https://api.example.com/v1/chat/completions"

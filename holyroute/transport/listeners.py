@@ -1,0 +1,45 @@
+"""Whether somebody listens in on http.client or urllib3.
+
+Sentry, ddtrace, New Relic and others replace methods of their connections. A request that takes a shortcut past such a
+method would be missed, so as long as one of them is replaced every request goes the long way.
+"""
+
+from __future__ import annotations
+
+import http.client
+from operator import attrgetter
+from types import FunctionType
+from typing import Any
+
+import urllib3.connection
+import urllib3.response
+
+_METHODS = attrgetter("putrequest", "putheader", "endheaders", "request", "send", "getresponse")
+_HOMES = [vars(module) for module in (http.client, urllib3.connection, urllib3.response)]
+
+_judged: tuple[tuple[Any, ...], bool] = ((), False)  # the methods that were looked at last, and the verdict
+
+
+def nobody_listens() -> bool:
+    """Whether the methods that a shortcut passes by are those that their modules came with; asked for every request."""
+    global _judged  # noqa: PLW0603 - a pair, exchanged as a whole
+    methods = (
+        *_METHODS(http.client.HTTPConnection),
+        *_METHODS(urllib3.connection.HTTPSConnection),  # its own, or inherited from urllib3's HTTPConnection
+        http.client.HTTPResponse.begin,
+        http.client.parse_headers,
+        urllib3.response.HTTPResponse.read,
+    )
+    seen, verdict = _judged
+    if methods != seen:
+        verdict = all(map(_is_original, methods))
+        _judged = methods, verdict
+    return verdict
+
+
+def _is_original(method: Any) -> bool:
+    """Where a function was written: right also if it was replaced before this module was imported.
+
+    The type comes first, because wrapt's wrappers show the attributes of what they wrap.
+    """
+    return type(method) is FunctionType and any(method.__globals__ is home for home in _HOMES)

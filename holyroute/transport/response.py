@@ -1,0 +1,115 @@
+"""Answers whose plain heads were read in one go, on the way from the socket to requests."""
+
+from __future__ import annotations
+
+import http.client
+from typing import Any
+
+from urllib3 import HTTPHeaderDict
+from urllib3.response import HTTPResponse
+
+from holyroute.transport import wire
+
+
+class Reply(http.client.HTTPResponse):
+    """http.client's side of an answer.
+
+    It looks at the bytes that came first without taking them, so that http.client finds everything in place if there
+    is no plain head among them.
+    """
+
+    head: wire.Head | None = None
+    _message: Any = None
+
+    def look(self) -> bool:
+        """Wait for the first bytes; whether they begin with a plain head."""
+        self.head = wire.head_of_answer(self.fp.peek())
+        return self.head is not None
+
+    def begin(self) -> None:
+        """Read the head."""
+        head = self.head
+        if head is None:
+            super().begin()
+            return
+        self.fp.read(head.size)
+        self.code = self.status = head.status
+        self.reason = head.reason
+        self.version = 11
+        self.chunked = head.length == wire.CHUNKED
+        self.chunk_left = None
+        self.length = None if self.chunked else head.length
+        self.will_close = head.will_close
+
+    @property
+    def msg(self) -> Any:
+        """The headers as http.client has them; made when somebody asks, as cookie jars do."""
+        if self._message is None and self.head is not None:
+            self._message = http.client.HTTPMessage()
+            for name, value in self.head.pairs:
+                self._message.set_raw(name, value)
+            self._message.set_payload("")
+        return self._message
+
+    @msg.setter
+    def msg(self, message: Any) -> None:
+        self._message = message
+
+    headers = msg
+
+
+class Answer(HTTPResponse):
+    """urllib3's side of an answer: reads a body of known length that is not encoded in one go."""
+
+    fields: dict[str, list[str]]  # as the head has them
+
+    @classmethod
+    def to(cls, options: Any, reply: Any, **more: Any) -> Answer:
+        """The answer to a request with some options of urllib3's."""
+        headers = HTTPHeaderDict()
+        headers._container = reply.head.fields  # noqa: SLF001 - adding one by one costs more than parsing them
+        answer = cls(
+            body=reply,
+            headers=headers,
+            status=reply.status,
+            version=reply.version,
+            version_string="HTTP/1.1",
+            reason=reply.reason,
+            preload_content=False,
+            decode_content=options.decode_content,
+            original_response=reply,
+            enforce_content_length=options.enforce_content_length,
+            request_method=options.request_method,
+            request_url=options.request_url,
+            **more,
+        )
+        answer.fields = reply.head.fields
+        return answer
+
+    def read(self, amt: int | None = None, decode_content: bool | None = None, cache_content: bool = False) -> bytes:
+        """As urllib3's; the usual first read of requests, which gets a whole body, takes the shortcut."""
+        whole = self.length_remaining
+        if amt and whole and whole <= amt and decode_content and self._is_plain():
+            data = self._read_first(amt)
+            if len(data) == whole:
+                self.release_conn()
+                return data
+        return super().read(amt, decode_content, cache_content)
+
+    def _is_plain(self) -> bool:
+        """Whether nothing was read yet, nothing is to be decoded, and a body that ends early is an error."""
+        return not self.tell() and "content-encoding" not in self.headers and self.enforce_content_length
+
+    def _read_first(self, amt: int) -> bytes:
+        """A first piece; what urllib3 would have noted of it is noted."""
+        assert self._fp is not None
+        assert self.length_remaining is not None
+        try:
+            data = self._fp.read(amt)
+        except BaseException:
+            with self._error_catcher():  # turns it into an exception of urllib3's
+                raise
+        self._uncached_read_occurred = True
+        self._fp_bytes_read += len(data)
+        self.length_remaining -= len(data)
+        return data
