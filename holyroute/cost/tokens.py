@@ -10,6 +10,7 @@ are counted.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -30,6 +31,7 @@ COMPLETION = 500  # tokens of an answer, until some have been seen
 ANSWERS = 64  # of a model, whose lengths are remembered
 MODELS = 256  # that are remembered
 NARROW, WIDE = 0.3, 3.0  # bounds of a factor: beyond, `usage` counts something else than this text
+FEW, ONE_IN = 256, 8  # answers of a model that are all learnt from, and how many of those that follow
 SLOWEST = 0.05  # weight of one more answer in a factor, when many have been seen
 
 # Tokens per unit, fitted to counts of prose in 13 languages, code, JSON and LaTeX (`benchmarks/tokens.py` judges it).
@@ -168,6 +170,9 @@ class TokenEstimator:
         """Compare with what the provider counted."""
         if usage is None:
             return
+        known = self._models.get(model)
+        if known is not None and not known.is_due():
+            return
         raw = self._raw(body)
         with self._lock:
             known = self._models.get(model)
@@ -197,6 +202,12 @@ class _Model:
         self._factors: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
         self._seen: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # requests, each split among the groups it is made of
         self._answers: deque[int] = deque(maxlen=ANSWERS)
+        self._turns = itertools.count()  # next() is atomic in CPython
+
+    def is_due(self) -> bool:
+        """Whether the next answer is one to learn from: each of the first ones, then one in so many."""
+        turn = next(self._turns)
+        return turn < FEW or turn % ONE_IN == 0
 
     def tokens(self, scripts: tuple[float, ...]) -> float:
         """Tokens of a text in this vocabulary."""

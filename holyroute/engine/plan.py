@@ -153,7 +153,7 @@ class Plan:
             connect=min(self._call.connect, share),
             read=min(self._call.read, share),
             limit=min(self._call.limit, share),
-            clearance=Clearance(permit=permit, passes=passes, budget=self._budget, loan=loan),
+            clearance=Clearance(permit=permit, passes=passes, tokens=self._raw, budget=self._budget, loan=loan),
             credential=choice.credential,
             own=candidate.own and choice.with_callers_key,
             is_first_choice=candidate is self._candidates[0],

@@ -161,8 +161,8 @@ class Router:
         lone = guards[target].settle(clearance, outcome, now - attempt.started, now)
         guards.bench(target, attempt.credential, outcome, sent=attempt.started, now=now)
         self.ledger.book(target, outcome, resent=bool(attempt.notes) and RESENT in attempt.notes)
-        if clearance.passes:
-            self.state.estimator.learn(attempt.call.body, target.key, outcome.usage)
+        if clearance.tokens is not None:
+            self.state.estimator.learn(clearance.tokens, target.key, outcome.usage)
         outcome.lone = lone
         outcome.detail = self.wallet.explain(target, attempt.credential, outcome)
         return outcome if attempt.is_first_choice else outcome.from_substitute()

@@ -91,7 +91,9 @@ class Pace:
         """Seconds at full rate that the time since the last look is worth."""
         start, self._seen = self._seen, max(now, self._seen)
         start = max(start, min(now, self.blocked_until))
-        return self._worth(start, now) if -math.inf < start < now else 0.0
+        if not -math.inf < start < now:
+            return 0.0
+        return now - start if self._factor >= 1 else self._worth(start, now)
 
     def when(self, seconds: float, now: float) -> float:
         """The moment by which so many seconds at full rate will have passed."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holyroute.core.events import Event
     from holyroute.core.outcome import Outcome
     from holyroute.core.target import Target
+    from holyroute.cost.tokens import RawEstimate
     from holyroute.resilience.admission import Ticket
     from holyroute.resilience.breaker import Permit, Transition
     from holyroute.resilience.budget import Loan, RetryBudget
@@ -45,6 +46,7 @@ class Clearance:
 
     permit: Permit
     passes: tuple[Pass, ...] = ()
+    tokens: RawEstimate | None = None  # what was estimated for the passes
     budget: RetryBudget
     loan: Loan | None = None  # for a retry
 

@@ -35,6 +35,7 @@ _REMAINING: dict[Kind, tuple[str, ...]] = {
         "anthropic-ratelimit-input-tokens-remaining",
     ),
 }
+_TOLD = frozenset(name for names in _REMAINING.values() for name in names)
 
 logger = logging.getLogger("holyroute")
 
@@ -159,7 +160,10 @@ class RateLimiter:
         """Read from an answer's headers what the provider has left; it may only slow us down."""
         if not self.limits.rates:
             return
-        remaining = {kind: left for kind, names in _REMAINING.items() if (left := _least(headers, names)) is not None}
+        told = {low: headers[name] for name in headers if (low := name.lower()) in _TOLD}
+        if not told:
+            return
+        remaining = {kind: left for kind, names in _REMAINING.items() if (left := _least(told, names)) is not None}
         if remaining:
             with self._lock:
                 self._core.observe(ticket, remaining, self._clock.now())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from holyroute.core.target import Target
 from holyroute.resilience.admission import Priority
 from holyroute.resilience.bucket import Limits
 from holyroute.resilience.limiter import RateLimiter, Refused
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from holyroute.config.schema import LimitSettings
     from holyroute.core.call import Call
     from holyroute.core.clock import Clock
-    from holyroute.core.target import Target
+    from holyroute.core.target import Provider
     from holyroute.resilience.admission import Ticket
 
 SCOPES = 4_096  # limiters that are remembered: scripts may bring keys of their own
@@ -46,19 +47,17 @@ class Limiters:
         found = []
         if target.rpm is not None or target.tpm is not None:
             fingerprint = credential.fingerprint if credential is not None else ""
-            limits = Limits.per_minute(rpm=target.rpm, tpm=target.tpm)
-            found.append(self._get(f"{target.key}|{fingerprint}", target.name, limits))
+            found.append(self._get(f"{target.key}|{fingerprint}", target))
         if provider.max_concurrency is not None:
-            limits = Limits(max_concurrency=provider.max_concurrency)
-            found.append(self._get(provider.base_url, provider.name, limits))
+            found.append(self._get(provider.base_url, provider))
         return tuple(found)
 
-    def _get(self, scope: str, name: str, limits: Limits) -> RateLimiter:
+    def _get(self, scope: str, owner: Target | Provider) -> RateLimiter:
         with self._lock:
             limiter = self._limiters.get(scope)
             if limiter is None:
-                limiter = RateLimiter(limits, self.settings, name=name, clock=self._clock)
-                self._limiters[scope] = limiter
+                limits = _limits_of(owner)
+                limiter = self._limiters[scope] = RateLimiter(limits, self.settings, name=owner.name, clock=self._clock)
             return limiter
 
     def acquire(
@@ -93,6 +92,12 @@ class Limiters:
             return limiter.acquire(tokens, max_wait=max_wait, priority=priority, cancelled=lambda: token.cancelled)
         finally:
             token.forget(wake)
+
+
+def _limits_of(owner: Target | Provider) -> Limits:
+    if isinstance(owner, Target):
+        return Limits.per_minute(rpm=owner.rpm, tpm=owner.tpm)
+    return Limits(max_concurrency=owner.max_concurrency)
 
 
 def release(passed: list[Pass] | tuple[Pass, ...]) -> None:
