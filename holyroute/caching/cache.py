@@ -80,7 +80,6 @@ class ResponseCache:
     def info(self) -> CacheInfo:
         """What happened since this process began, and what is kept now."""
         with self._lock:
-            self._entries.expire()
             return CacheInfo(
                 hits=self._counts[HIT],
                 misses=self._counts[MISS],

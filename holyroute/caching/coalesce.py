@@ -83,9 +83,12 @@ class Flights:
                 self._clock.wait(caller.heard, min(left, threading.TIMEOUT_MAX))
 
     def land(self, caller: Caller, answer: Entry | None) -> None:
-        """The leader is done: everybody has his answer, or None and goes on alone, all at the same time."""
+        """The leader is done: everybody has his answer, or None and goes on alone, all at the same time.
+
+        Nothing happens to who is not in line.
+        """
         with self._lock:
-            if caller.line is None or caller.waits:
+            if caller.line is None:
                 return
             del self._lines[caller.key]
             for one in caller.line:

@@ -160,6 +160,7 @@ def test_errors_and_what_was_not_validated_are_not_kept() -> None:
     failed, streamed = response(), response()
     failed.status_code = 500
     streamed.headers["Content-Type"] = "text/event-stream"
+    streamed._content = b"data: {}\n\n"
     outcomes = [
         classify.of_response(failed),
         classify.of_response(streamed),
@@ -195,7 +196,7 @@ def test_every_hit_has_its_own_answer() -> None:
 
 def test_a_response_is_real() -> None:
     """Status, reason, headers, body, request and URL; its age; and it pickles."""
-    kept = entry(Content_Type="application/json; charset=utf-8", X_Request_Id="r1", Age="7")
+    kept = entry(Content_Type="application/json; charset=utf-8", X_Request_Id="r1", age="7")
     made = kept.outcome(call(), "stale", 61.9).response
     assert made is not None
     again = pickle.loads(pickle.dumps(made))  # noqa: S301 - our own

@@ -49,15 +49,15 @@ class World:
         )
         self.router = Router(config, clock=self.clock, env=KEYS)
 
-    def send(self, **options: Any) -> Outcome:
+    def call(self, **options: Any) -> Call:
         """A call to A, then B, with temperature 0."""
-        parameters = options.pop("parameters", {})
-        body = {"messages": MESSAGES, "temperature": 0, **parameters}
-        selection = options.pop("selection", Selection(models=("ma", "mb")))
-        call = Call(
-            **{"model": None, "deadline": 30.0, "connect": 3.0, "read": 3.0, **options}, body=body, selection=selection
-        )
-        return self.router.send(call, self.transport)
+        body = {"messages": MESSAGES, "temperature": 0, **options.pop("parameters", {})}
+        defaults = {"model": None, "deadline": 30.0, "connect": 3.0, "read": 3.0}
+        return Call(**{**defaults, "selection": Selection(models=("ma", "mb")), **options}, body=body)
+
+    def send(self, **options: Any) -> Outcome:
+        """What becomes of a call."""
+        return self.router.send(self.call(**options), self.transport)
 
     def transport(self, attempt: Attempt) -> requests.Response:
         """Answers "answer 1", then "answer 2", and so on."""
@@ -168,7 +168,7 @@ def test_the_ttl_of_a_task_counts() -> None:
     assert (within, world.send(selection=route).cached) == ("hit", None)
 
 
-@pytest.mark.parametrize("cache", [{"ttl": 0}, {"tasks": {"general": 0}}, {"enabled": False}])
+@pytest.mark.parametrize("cache", [{"ttl": 0, "stale": 9}, {"tasks": {"general": 0}}, {"enabled": False}])
 def test_nothing_is_kept_where_the_owner_says_so(cache: dict[str, Any]) -> None:
     """A TTL of 0, or no cache at all."""
     world = World(**cache)
@@ -299,6 +299,31 @@ def test_a_stale_answer_is_for_who_has_no_time_left() -> None:
     late = world.send()
 
     assert (late.cached, story(late).out_of_time) == ("stale", True)
+
+
+def test_who_leaves_after_a_failure_gets_no_stale_answer() -> None:
+    """Called off between two attempts, it sees how far it came."""
+    world = World(ttl=10, stale=1_000)
+    world.send()
+    world.clock.advance(11)
+    token = CancelToken()
+    world.status["ma"] = DOWN
+    world.router.events.subscribe(lambda _: token.cancel())  # when an attempt is over
+    left = world.send(cancel=token)
+
+    assert (left.cached, left.status, story(left).cancelled) == (None, DOWN, True)
+
+
+def test_an_answer_that_comes_in_between_is_taken(world: World) -> None:
+    """Another caller may be done between the first look and the turn to ask."""
+    call = world.call()
+    claim = world.router.state.answers.claim(call, holyroute.Trace(call, world.clock, lambda _: None))
+    world.send()
+
+    with claim:
+        assert claim.answer is not None
+        assert (claim.answer.cached, text(claim.answer)) == ("hit", "answer 1")
+    assert world.router.cache.info().misses == 1
 
 
 def test_what_the_cache_did_is_counted(world: World) -> None:

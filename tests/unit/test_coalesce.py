@@ -394,8 +394,8 @@ def test_an_interrupted_follower_leaves_the_line() -> None:
     assert flights._lines == {}
 
 
-def test_leaving_twice_or_landing_from_outside_changes_nothing() -> None:
-    """Only who is in line has a say, and only who leads can land."""
+def test_who_is_not_in_line_has_no_say() -> None:
+    """Leaving twice, or landing from outside, changes nothing."""
     flights, one, other = Flights(FakeClock(0.0)), Caller("q"), Caller("q")
     flights.leave(one)
     flights.land(one, None)
@@ -408,3 +408,26 @@ def test_leaving_twice_or_landing_from_outside_changes_nothing() -> None:
     flights.leave(one)
     flights.leave(one)
     assert flights._lines == {}
+
+
+def test_a_token_forgets_who_waited_with_it() -> None:
+    """One token may go with thousands of calls."""
+    flights, token = Flights(FakeClock(0.0)), CancelToken()
+    flights.join(Caller("q"), 60, token)
+    flights.join(Caller("q"), 0, token)
+
+    assert token._callbacks == []
+
+
+def test_a_leader_who_leaves_after_a_failure_hands_over(crowd: Crowd) -> None:
+    """Called off between two attempts: that is a reason of his own, whatever came before."""
+    token = CancelToken()
+    leader = crowd.leader(cancel=token)
+    followers = [crowd.follower() for _ in range(3)]
+    crowd.router.events.subscribe(lambda _: token.cancel())  # when an attempt is over
+    crowd.provider.order(1, fail)
+    crowd.provider.until_asked()
+    crowd.provider.order(2, answer)
+
+    assert result(leader).is_answer is False
+    assert sorted(how(one)[0] or "" for one in followers) == ["", *["coalesced"] * 2]
