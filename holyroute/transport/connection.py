@@ -10,19 +10,19 @@ just before it goes back. A cancel that comes late finds that it is no longer th
 
 from __future__ import annotations
 
-import http.client
 import socket
 import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from urllib3 import connection as stock
+from urllib3 import connectionpool as stock
+from urllib3.connection import _ResponseOptions
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
 from holyroute.transport import wire
-from holyroute.transport.listeners import nobody_listens
+from holyroute.transport.listeners import BOTTOM, nobody_listens
 from holyroute.transport.response import Answer, Reply
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _Quick:
             super().request(method, url, body, headers, **options)  # type: ignore[misc]
             return
         self._keep_time()
-        conn._response_options = stock._ResponseOptions(  # noqa: SLF001 - where urllib3 keeps them as well
+        conn._response_options = _ResponseOptions(  # noqa: SLF001 - where urllib3 keeps them as well
             request_method=method, request_url=url, preload_content=preload_content, **options
         )
         conn.putrequest(method, url, skip_host=rest.with_host, skip_accept_encoding=rest.with_encodings)
@@ -219,7 +219,7 @@ class _Quick:
             return super().getresponse()  # type: ignore[misc]
         options, conn._response_options = conn._response_options, None  # noqa: SLF001 - as in `request`
         shutdown = conn.sock.shutdown
-        return Answer.to(options, http.client.HTTPConnection.getresponse(conn), sock_shutdown=shutdown)
+        return Answer.to(options, BOTTOM.getresponse(conn), sock_shutdown=shutdown)
 
     def _keep_time(self) -> None:
         conn: Any = self
@@ -244,9 +244,9 @@ class _Quick:
 
 
 # Named like urllib3's own, because their names stand in messages that people look for in logs.
-class HTTPConnection(Cuttable, _Quick, stock.HTTPConnection):  # type: ignore[misc]  # a method makes its answers
+class HTTPConnection(Cuttable, _Quick, stock.HTTPConnection):  # type: ignore[name-defined,misc]
     """An http connection that its owner can cut."""
 
 
-class HTTPSConnection(Cuttable, _Quick, stock.HTTPSConnection):  # type: ignore[misc]
+class HTTPSConnection(Cuttable, _Quick, stock.HTTPSConnection):  # type: ignore[name-defined,misc]
     """An https connection that its owner can cut."""

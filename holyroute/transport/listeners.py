@@ -11,11 +11,15 @@ from operator import attrgetter
 from types import FunctionType
 from typing import Any
 
-import urllib3.connection
-import urllib3.response
+from urllib3 import connection, response
+
+# Not by way of their own modules, into which vcrpy puts others while it plays.
+from urllib3.connectionpool import HTTPConnection, HTTPSConnection  # type: ignore[attr-defined]
+
+BOTTOM: Any = HTTPConnection.__base__  # http.client's
 
 _METHODS = attrgetter("putrequest", "putheader", "endheaders", "request", "send", "getresponse")
-_HOMES = [vars(module) for module in (http.client, urllib3.connection, urllib3.response)]
+_HOMES = [vars(module) for module in (http.client, connection, response)]
 
 _judged: tuple[tuple[Any, ...], bool] = ((), False)  # the methods that were looked at last, and the verdict
 
@@ -24,11 +28,11 @@ def nobody_listens() -> bool:
     """Whether the methods that a shortcut passes by are those that their modules came with; asked for every request."""
     global _judged  # noqa: PLW0603 - a pair, exchanged as a whole
     methods = (
-        *_METHODS(http.client.HTTPConnection),
-        *_METHODS(urllib3.connection.HTTPSConnection),  # its own, or inherited from urllib3's HTTPConnection
+        *_METHODS(BOTTOM),
+        *_METHODS(HTTPSConnection),  # its own, or inherited from urllib3's HTTPConnection
         http.client.HTTPResponse.begin,
         http.client.parse_headers,
-        urllib3.response.HTTPResponse.read,
+        response.HTTPResponse.read,
     )
     seen, verdict = _judged
     if methods != seen:

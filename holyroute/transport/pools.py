@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from urllib3 import connection as stock
-from urllib3 import connectionpool as stock_pools
+from urllib3 import connectionpool as stock
 from urllib3.exceptions import ProtocolError
 from urllib3.util.retry import Retry
 
@@ -13,9 +12,6 @@ from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.transport.connection import UNDER_WAY, Cuttable, HTTPConnection, HTTPSConnection
 
 IDLE_MAX = 30.0  # seconds; shorter than what servers and NATs grant an idle connection (AWS: 350 s)
-
-_STOCK_HTTP = stock.HTTPConnection
-_STOCK_HTTPS = stock.HTTPSConnection
 
 
 class _Lending:
@@ -68,21 +64,21 @@ def _was_closed(error: Any) -> bool:
     )
 
 
-class HTTPConnectionPool(_Lending, stock_pools.HTTPConnectionPool):
+class HTTPConnectionPool(_Lending, stock.HTTPConnectionPool):
     """A pool of connections that can be cut."""
 
     @property
     def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802 - urllib3's name
         """Ours; or what somebody put in the place of urllib3's, as vcrpy does."""
-        current = stock_pools.HTTPConnectionPool.ConnectionCls
-        return HTTPConnection if current is _STOCK_HTTP else current
+        current = stock.HTTPConnectionPool.ConnectionCls
+        return HTTPConnection if current in HTTPConnection.__mro__ else current
 
 
-class HTTPSConnectionPool(_Lending, stock_pools.HTTPSConnectionPool):
+class HTTPSConnectionPool(_Lending, stock.HTTPSConnectionPool):
     """The same over TLS."""
 
     @property
     def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802
         """Ours; or what somebody put in the place of urllib3's, as vcrpy does."""
-        current = stock_pools.HTTPSConnectionPool.ConnectionCls
-        return HTTPSConnection if current is _STOCK_HTTPS else current
+        current = stock.HTTPSConnectionPool.ConnectionCls
+        return HTTPSConnection if current in HTTPSConnection.__mro__ else current
