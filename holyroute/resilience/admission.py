@@ -61,6 +61,7 @@ class Admission:
         self._all = self._buckets + self._lower
         self._most = min((bucket.limit for bucket in self._buckets if bucket.kind == "tokens"), default=math.inf)
         self._window = min((bucket.window for bucket in self._buckets), default=0.0)
+        self._owed = 0.0  # seconds at full rate that the lower buckets have not seen
         self._pressed_until = -math.inf
         self._queues: tuple[OrderedDict[Ticket, None], ...] = tuple(OrderedDict() for _ in Priority)
         self._queued = [0] * len(Priority)  # tokens, per class
@@ -129,12 +130,12 @@ class Admission:
         self._advance(now)
         return self._ready_at(head, now)
 
-    def cancel(self, ticket: Ticket, now: float) -> None:
+    def cancel(self, ticket: Ticket) -> None:
         """Leave the queue, or give an admitted ticket back that was never sent: as if it had not been."""
         if ticket.state == "waiting":
             self._leave(ticket)
             ticket.state = "over"
-        elif self._close(ticket, now):
+        elif self._close(ticket):
             for bucket, need in zip(self._all, ticket.needs, strict=False):
                 bucket.refund(need, ticket.sent)
 
@@ -144,11 +145,14 @@ class Admission:
         A request counts whether it failed or not. More tokens than any limit allows count as that limit: usage of a
         billion must not stop everybody for a day.
         """
-        if not self._close(ticket, now):
+        if not self._close(ticket):
             return
         if ticket.sent > self.pace.last_cut:
             self._silent = 0
         if actual is not None and (self._refunds or actual > ticket.tokens):
+            if actual > ticket.tokens:  # a debt begins now; what comes back may come before the time that has passed
+                self._advance(now)
+                self._advance_lower(now)
             self._correct(ticket, min(max(0, actual), self._most))
 
     def throttle(self, ticket: Ticket, retry_after: float | None, now: float) -> None:
@@ -157,8 +161,10 @@ class Admission:
         The tokens come back, the request does not. Of several requests that were under way at the same time only the
         first cuts the rate: they all say the same thing.
         """
-        if not self._close(ticket, now):
+        if not self._close(ticket):
             return
+        self._advance(now)
+        self._advance_lower(now)
         self._correct(ticket, 0)
         for bucket in self._all:
             bucket.lower(0.0)
@@ -195,8 +201,15 @@ class Admission:
         return (*needs, *needs) if priority is not Priority.LIVE else tuple(needs)
 
     def _advance(self, now: float) -> None:
+        """Let time pass; for the lower classes' buckets, which seldom count, only when somebody looks at them."""
         seconds = self.pace.advance(now)
-        for bucket in self._all:
+        self._owed += seconds
+        for bucket in self._buckets:
+            bucket.advance(seconds, now)
+
+    def _advance_lower(self, now: float) -> None:
+        seconds, self._owed = self._owed, 0.0
+        for bucket in self._lower:
             bucket.advance(seconds, now)
 
     def _is_pressed(self, now: float) -> bool:
@@ -206,8 +219,10 @@ class Admission:
     def _fits(self, ticket: Ticket, now: float) -> bool:
         if now < self.pace.blocked_until or self.in_flight >= self._max_concurrency:
             return False
-        buckets = self._all if self._is_pressed(now) else self._buckets
-        return all(map(Bucket.holds, buckets, ticket.needs))
+        if not self._is_pressed(now):
+            return all(map(Bucket.holds, self._buckets, ticket.needs))
+        self._advance_lower(now)
+        return all(map(Bucket.holds, self._all, ticket.needs))
 
     def _ready_at(self, ticket: Ticket, now: float, *, behind_others: bool = False) -> float:
         """When a ticket can go: as the head, or after everybody who waits ahead of it."""
@@ -215,6 +230,7 @@ class Admission:
         ready = self._holds_at(self._buckets, ticket, slice(last), now)
         if ticket.priority is Priority.LIVE or not self._is_pressed(now):
             return ready
+        self._advance_lower(now)
         lower = self._holds_at(self._lower, ticket, slice(1, last), now)
         return max(ready, min(lower, self._pressed_until))
 
@@ -233,6 +249,8 @@ class Admission:
         self._queued[ticket.priority] -= ticket.tokens
 
     def _admit(self, ticket: Ticket, now: float) -> None:
+        if ticket.priority is not Priority.LIVE:
+            self._advance_lower(now)
         for bucket, need in zip(self._all, ticket.needs, strict=False):
             bucket.take(need, now)
         if not self._is_pressed(now):
@@ -243,13 +261,12 @@ class Admission:
         ticket.state, ticket.sent, ticket.number = "admitted", now, self._admitted
         ticket.drawn = tuple([bucket.drawn for bucket in self._buckets])
 
-    def _close(self, ticket: Ticket, now: float) -> bool:
+    def _close(self, ticket: Ticket) -> bool:
         """Free the slot; False if that was done before."""
         if ticket.state != "admitted":
             return False
         ticket.state = "over"
         self.in_flight -= ticket.number > 0  # not those that were given out unseen, where nothing limits
-        self._advance(now)
         return True
 
     def _correct(self, ticket: Ticket, actual: float) -> None:

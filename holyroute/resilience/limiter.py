@@ -141,7 +141,7 @@ class RateLimiter:
             return
         with self._lock:
             now = self._clock.now()
-            self._core.cancel(ticket, now)
+            self._core.cancel(ticket)
             self._pump_locked(now)
 
     def throttled(self, ticket: Ticket, retry_after: float | None) -> None:
@@ -203,12 +203,12 @@ class RateLimiter:
                 now = self._clock.now()
                 self._pump_locked(now)
         except BaseException:
-            self._core.cancel(ticket, now)
+            self._core.cancel(ticket)
             raise
         finally:
             del self._waiters[ticket]
             if ticket.state == "waiting":
-                self._core.cancel(ticket, now)
+                self._core.cancel(ticket)
             self._pump_locked(now)
         if ticket.state == "admitted":
             return ticket

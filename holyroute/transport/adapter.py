@@ -56,6 +56,11 @@ class Adapter(HTTPAdapter):
         self.init_poolmanager(self._pool_connections, self._pool_maxsize, self._pool_block, **options)
         self.proxy_manager = {}
 
+    def close(self) -> None:
+        """Drop the pools, with their connections."""
+        super().close()
+        self._found.clear()
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pools, of our kind."""
         super().init_poolmanager(*args, **kwargs)

@@ -150,7 +150,7 @@ class LimiterMachine(RuleBasedStateMachine):
         elif ticket.state == "admitted":
             self.in_flight -= 1
             del self.sent[ticket]
-        self.admission.cancel(ticket, self.now)
+        self.admission.cancel(ticket)
         self.pump()
 
     @rule(target=settled, ticket=consumes(waiting), used=st.sampled_from([None, 0.0, 0.1, 1.0, 1.5, 1_000_000.0]))
@@ -184,7 +184,7 @@ class LimiterMachine(RuleBasedStateMachine):
         before = self.admission.levels(self.now), self.admission.in_flight, self.admission.pace.blocked_until
         self.admission.settle(ticket, 1, self.now)
         self.admission.throttle(ticket, 500.0, self.now)
-        self.admission.cancel(ticket, self.now)
+        self.admission.cancel(ticket)
         assert before == (self.admission.levels(self.now), self.admission.in_flight, self.admission.pace.blocked_until)
 
     @rule(ticket=settled, left=st.sampled_from([0, 1, 100, 10**9]))
@@ -237,7 +237,7 @@ def departures(jobs: list[tuple[int, Priority, float]], cancelled: int | None, c
             admission.pump(now)
         now = at
         if index == -1 and cancelled is not None and tickets[cancelled].state == "waiting":
-            admission.cancel(tickets[cancelled], now)
+            admission.cancel(tickets[cancelled])
             admission.pump(now)
         elif index is not None and index >= 0:
             tokens, priority, _ = jobs[index]

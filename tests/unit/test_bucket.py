@@ -352,7 +352,7 @@ def batches(gate: Admission, minutes: int, *, with_live: bool) -> int:
     used, now, end = 0, START, START + 60.0 * minutes
     while now < end:
         if with_live and gate.try_admit(500, LIVE, now) is None:
-            gate.cancel(gate.enqueue(500, LIVE), now)
+            gate.cancel(gate.enqueue(500, LIVE))
         while gate.try_admit(50, BATCH, now) is not None:
             used += 50
         now += 0.5
@@ -428,7 +428,7 @@ def test_what_was_never_sent_comes_back() -> None:
     """A ticket that a later gate refused leaves no trace: neither request nor tokens."""
     gate = admission(rpm=60, tpm=6_000)
     before = gate.levels(START)
-    gate.cancel(go(gate, 300), START)
+    gate.cancel(go(gate, 300))
 
     assert gate.levels(START) == before
     assert gate.in_flight == 0
