@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from requests import Response
 from requests.adapters import HTTPAdapter
@@ -56,33 +56,30 @@ class Adapter(HTTPAdapter):
         self.init_poolmanager(self._pool_connections, self._pool_maxsize, self._pool_block, **options)
         self.proxy_manager = {}
 
-    def close(self) -> None:
-        """Drop the pools, with their connections."""
-        super().close()
-        self._found.clear()
-
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pools, of our kind."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOL_CLASSES
-        self._found: dict[tuple[str, bool | str], Any] = {}  # pools, by origin and `verify`
+        # Pools by origin and `verify`. Weakly, because a pool that its manager drops closes when it is collected.
+        self._found: WeakValueDictionary[tuple[str, bool | str], Any] = WeakValueDictionary()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        super().close()
+        self._found.clear()
 
     def get_connection_with_tls_context(
         self, request: PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
         """The pool of a request's host; remembered, but for proxies and client certificates."""
-        url, stock = request.url, super().get_connection_with_tls_context
-        if proxies or cert is not None or type(url) is not str or not (type(verify) is str or isinstance(verify, bool)):
-            return stock(request, verify, proxies=proxies, cert=cert)
-        end = url.find("/", 8)  # behind `https://`
-        origin = url[:end], verify
-        pool = self._found.get(origin)
-        if pool is None or pool.pool is None or len(self.poolmanager.pools) >= self._pool_connections:
-            pool = stock(request, verify, proxies=proxies, cert=cert)
-            if end > 0 and "@" not in origin[0]:
-                if len(self._found) >= POOLS:
-                    self._found.clear()
-                self._found[origin] = pool
+        origin = None if proxies or cert is not None else _origin(request.url)
+        is_usual = origin is not None and (isinstance(verify, bool) or type(verify) is str)
+        key: Any = origin, verify
+        pool = self._found.get(key) if is_usual else None
+        if pool is None or len(self.poolmanager.pools) >= self._pool_connections:  # then, who was used last counts
+            pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+            if is_usual:
+                self._found[key] = pool
         return pool
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
@@ -124,6 +121,14 @@ class Adapter(HTTPAdapter):
         if not proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = _POOL_CLASSES
         return manager
+
+
+def _origin(url: Any) -> str | None:
+    """Scheme, host and port as they stand in a URL, if they are written as usual and hold no credentials."""
+    if type(url) is not str or not url.startswith(("http://", "https://")):
+        return None
+    end = url.find("/", 8)  # behind `https://`
+    return url[:end] if end > 0 and "@" not in url[:end] else None
 
 
 @lru_cache(maxsize=64)

@@ -1,8 +1,8 @@
 """The lean transport against the stock one: whatever a server sends, both show the same.
 
-A server on the loopback interface plays bytes, whole or broken, in one piece or in several; the same requests go through
-`requests.adapters.HTTPAdapter` and through ours. What is compared stands in `observed`: the request as it arrived, the
-response with all that hangs on it, or the exception with its causes, and how many connections were opened.
+A server on the loopback interface plays bytes, whole or broken, in one piece or in several; the same requests go
+through `requests.adapters.HTTPAdapter` and through ours. What is compared stands in `observed`: the request as it
+arrived, the response with all that hangs on it, or the exception with its causes, and how many connections were opened.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import struct
 import threading
 import zlib
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import requests
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
@@ -47,6 +47,7 @@ class Play:
 
     @property
     def pieces(self) -> list[bytes]:
+        """What is sent at a time."""
         places = sorted({0, *(cut for cut in self.cuts if cut < len(self.data))})
         return [self.data[here:there] for here, there in zip(places, [*places[1:], None], strict=True)]
 
@@ -56,7 +57,8 @@ class Theatre:
 
     def __init__(self, plays: list[Play]) -> None:
         self.plays, self.asked, self.connections = list(plays), [], 0
-        self.played = threading.Semaphore(0)
+        self._playing = threading.Condition()
+        self._played = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self._pause = threading.Event()
@@ -87,7 +89,9 @@ class Theatre:
                         peer.close()
                         return
                 finally:
-                    self.played.release()
+                    with self._playing:
+                        self._played += 1
+                        self._playing.notify_all()
 
     def _play(self, peer: socket.socket, play: Play) -> None:
         for piece in play.pieces:
@@ -96,6 +100,11 @@ class Theatre:
                 self._pause.wait(0.001)
         if play.end == "reset":
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    def settle(self) -> None:
+        """Wait until everything that was asked for was played."""
+        with self._playing:
+            self._playing.wait_for(lambda: self._played == len(self.asked), PATIENCE)
 
     def close(self) -> None:
         """Let everybody go home."""
@@ -115,8 +124,8 @@ def read_request(lines: Any) -> bytes:
         if not line:
             return head
         head += line
-    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)\r", head)
-    body = lines.read(int(length[1])) if length else b""
+    length = re.search(rb"(?i)\r\ncontent-length:([^\r]*)", head)
+    body = lines.read(int(length[1])) if length and length[1].strip().isdigit() else b""
     if not length and re.search(rb"(?i)\r\ntransfer-encoding:", head):
         while not body.endswith(b"0\r\n\r\n"):
             body += lines.readline()
@@ -158,7 +167,7 @@ READINGS: dict[str, Callable[[requests.Response, int], Any]] = {
     "raw.read": lambda response, _: response.raw.read(),
     "raw.read some": lambda response, amount: [response.raw.read(amount), response.raw.read(amount)],
     "raw.read decoded": lambda response, amount: [response.raw.read(amount, decode_content=True) for _ in "abc"],
-    "raw.read1": lambda response, amount: response.raw.read1(amount) and None,
+    "raw.read1": lambda response, amount: b"".join(iter(lambda: response.raw.read1(amount), b"")),
     "raw.stream": lambda response, amount: list(response.raw.stream(amount)),
     "raw.data": lambda response, _: [response.raw.data, response.raw.data],
     "raw lines": lambda response, _: list(response.raw),
@@ -167,7 +176,10 @@ READINGS: dict[str, Callable[[requests.Response, int], Any]] = {
     "drain": lambda response, _: response.raw.drain_conn(),
     "close": lambda response, _: response.close(),
     "release": lambda response, _: response.raw.release_conn(),
-    "pickle": lambda response, _: pickle.loads(pickle.dumps(response)).__dict__.keys(),  # noqa: S301 - our own
+    "pickle": lambda response, _: {
+        name: plain(value)
+        for name, value in vars(pickle.loads(pickle.dumps(response))).items()  # noqa: S301 - our own
+    },
 }
 
 
@@ -199,7 +211,12 @@ def attributes(response: requests.Response) -> dict[str, Any]:
         "more": (raw.decode_content, raw.enforce_content_length, raw.msg, plain(raw.url), raw.retries.total),
         "original": (original.status, original.code, original.reason, original.version, original.will_close),
         "length": (original.length, original.chunked, original.isclosed()),
-        "message": (original.msg.items(), type(original.msg), plain(original.msg.get_payload()), original.headers is original.msg),
+        "message": (
+            original.msg.items(),
+            type(original.msg),
+            plain(original.msg.get_payload()),
+            original.headers is original.msg,
+        ),
         "attributes": sorted(set(response.__dict__)),
         "connection": raw.connection is None,
     }
@@ -225,8 +242,7 @@ def observed(adapter: HTTPAdapter, asks: list[Ask], plays: list[Play]) -> list[A
                     seen.append(READINGS[ask.reading](response, ask.amount))
                 except Exception as error:  # noqa: BLE001 - whatever it is
                     seen.append(chain(error))
-                else:
-                    theatre.played.acquire(timeout=PATIENCE)
+            theatre.settle()
             if response is not None:
                 seen.append(after(response))
             seen.append((said, theatre.connections, request.headers, len(theatre.asked)))
@@ -255,6 +271,8 @@ def complaints() -> Iterator[list[str]]:
 
 def agree(asks: list[Ask], plays: list[Play]) -> None:
     """Both transports show the same."""
+    if any(ask.reading == "release" for ask in asks):  # whether such a connection serves again depends on what has come
+        plays = [replace(play, cuts=()) for play in plays]
     lean = Adapter()
     lean.max_retries = Retry(0, read=False)  # the stock one's: going out twice is another test's matter
     expected, actual = observed(HTTPAdapter(), asks, plays), observed(lean, asks, plays)
@@ -286,20 +304,69 @@ STATUS_LINES = [
 ]
 FIELDS = [
     *["Content-Type: application/json"] * 3,
-    *["Content-Type: text/html", "content-type: text/plain; charset=latin-1", "Content-Type: application/json; charset=x"],
-    *["Content-Type: multipart/mixed; boundary=x", "Content-Type: message/rfc822", "Content-Type:", "CONTENT-TYPE: a/b"],
+    *[
+        "Content-Type: text/html",
+        "content-type: text/plain; charset=latin-1",
+        "Content-Type: application/json; charset=x",
+    ],
+    *[
+        "Content-Type: multipart/mixed; boundary=x",
+        "Content-Type: message/rfc822",
+        "Content-Type:",
+        "CONTENT-TYPE: a/b",
+    ],
     *["Connection: keep-alive", "Connection: close", "Connection: Keep-Alive, Close", "connection:close"],
     *["Set-Cookie: a=b; Path=/", "Set-Cookie: c=d", "set-cookie2: e=f", "Retry-After: 3", "Location: /there"],
-    *["X: 1", "X: 2", "x: 3", "X:", "X: ", "X:  padded  ", "X:\ttab\t", "X:\x0bcontrol\x0c", "X: gr\xfc\xdf", "X: \x00"],
-    *["X: a\x85b\x1cc", "X: \xa0", "X: a: b:c", "X-Y_Z.~!#$%&'*+^`|: odd", "X Y: space", " X: fold", "\tfold", "no colon"],
-    *[": nothing", "X : late", "X: a\rb", "X: a\nb: c", "\xfc: umlaut", "X: " + "long " * 900, "From: me", "From me", "(): x"],
+    *[
+        "X: 1",
+        "X: 2",
+        "x: 3",
+        "X:",
+        "X: ",
+        "X:  padded  ",
+        "X:\ttab\t",
+        "X:\x0bcontrol\x0c",
+        "X: gr\xfc\xdf",
+        "X: \x00",
+    ],
+    *[
+        "X: a\x85b\x1cc",
+        "X: \xa0",
+        "X: a: b:c",
+        "X-Y_Z.~!#$%&'*+^`|: odd",
+        "X Y: space",
+        " X: fold",
+        "\tfold",
+        "no colon",
+    ],
+    *[
+        ": nothing",
+        "X : late",
+        "X: a\rb",
+        "X: a\nb: c",
+        "\xfc: umlaut",
+        "X: " + "long " * 900,
+        "From: me",
+        "From me",
+        "(): x",
+    ],
     *["Keep-Alive: timeout=5", "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: identity", "Trailer: X"],
     *["Content-Length: 5", "Content-Length: 0", "Content-Length: abc", "Content-Length: -1", "Content-Length: 5, 5"],
-    *["Content-Length: +5", "Content-Length: 1_0", "Content-Length:", "Content-Length: \xb2", "Content-Length: 9" + "9" * 20],
+    *[
+        "Content-Length: +5",
+        "Content-Length: 1_0",
+        "Content-Length:",
+        "Content-Length: \xb2",
+        "Content-Length: 9" + "9" * 20,
+    ],
     "\n".join(f"X-{number}: {number}" for number in range(88)),
     "\n".join(f"X-{number}: {number}" for number in range(100)),
 ]
-TAME = [field for field in FIELDS if re.match("(?i)(X-?[^ ]*|Content-Type|Set-Cookie|Retry-After|Location|From): [ -~]*$", field)]
+TAME = [
+    field
+    for field in FIELDS
+    if re.match("(?i)(X-?[^ ]*|Content-Type|Set-Cookie|Retry-After|Location|From): [ -~]*$", field)
+]
 
 
 @st.composite
@@ -357,7 +424,7 @@ AMOUNT = st.sampled_from([1, 10, 10, 4_096, 10_240, 100_000])
 ASKS = st.builds(Ask, reading=READING, amount=AMOUNT)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_answer_looks_the_same(data: st.DataObject) -> None:
     """Status, headers, body, encodings, cookies, exceptions, connections: stock and lean show the same."""
@@ -366,25 +433,53 @@ def test_every_answer_looks_the_same(data: st.DataObject) -> None:
 
 
 FINE = Play(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-NAMES = ["X", "x-y", "Host", "Accept-Encoding", "User-Agent", "Content-Length", "Expect", "Transfer-Encoding", "Connection"]
+NAMES = [
+    "X",
+    "x-y",
+    "Host",
+    "Accept-Encoding",
+    "User-Agent",
+    "Content-Length",
+    "Expect",
+    "Transfer-Encoding",
+    "Connection",
+]
 ODD_NAMES = ["", "X Y", "X:Y", ":X", "X\r\nY", "X\n", "\xfcml", "X\x00", "Proxy-Authorization", "X\t", " X"]
-VALUES = ["v", "", " padded ", "a\r\nInjected: yes", "a\nb", "a\rb", "a\r\n folded", "a\n\tb", "gr\xfc\xdf", "€", "\x00", "a: b"]
+VALUES = [
+    "v",
+    "",
+    " padded ",
+    "a\r\nInjected: yes",
+    "a\nb",
+    "a\rb",
+    "a\r\n folded",
+    "a\n\tb",
+    "gr\xfc\xdf",
+    "€",
+    "\x00",
+    "a: b",
+]
 OTHER_VALUES = [b"bytes", b"a\r\nb", 5, None, "chunked", "100-continue", "@@@SKIP_HEADER@@@", "2", "13"]
 FIELD = st.tuples(st.sampled_from([*NAMES, *ODD_NAMES]), st.sampled_from([*VALUES, *OTHER_VALUES]))
 HEADERS = st.lists(
-    FIELD.filter(lambda field: field[0] != "Content-Length" or not str(field[1]).isdigit()), max_size=3  # it would wait
+    FIELD.filter(lambda field: field[0] != "Content-Length" or not str(field[1]).isdigit()),
+    max_size=3,  # it would wait
 ).map(tuple)
 REQUESTS = st.builds(
     Ask,
-    method=st.sampled_from(["POST", "POST", "GET", "PUT", "HEAD", "DELETE", "OPTIONS", "patch", "P\r\nX: y", "P T", "\xdc"]),
+    method=st.sampled_from(
+        ["POST", "POST", "GET", "PUT", "HEAD", "DELETE", "OPTIONS", "patch", "P\r\nX: y", "P T", "\xdc"]
+    ),
     body=st.sampled_from([b"{}", b"", None, "text", "gr\xfc\xdf €", [b"one", b"two"], bytearray(b"{}"), b"x" * 70_000]),
     headers=HEADERS,
-    removed=st.lists(st.sampled_from(["User-Agent", "Accept-Encoding", "Content-Length", "Accept"]), max_size=1).map(tuple),
+    removed=st.lists(st.sampled_from(["User-Agent", "Accept-Encoding", "Content-Length", "Accept"]), max_size=1).map(
+        tuple
+    ),
     path=st.sampled_from(["/v1/chat/completions", "", "/a?b=c", "/\xfc", "/a b", "//x", "/%7e%zz", "/a#b"]),
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(REQUESTS, min_size=1, max_size=2))
 def test_every_request_looks_the_same(asks: list[Ask]) -> None:
     """The same bytes go out, and what must not go out is refused in the same words."""
