@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from holyroute.api import put as put
     from holyroute.api import request as request
     from holyroute.client import Client as Client
+    from holyroute.completing import CompletionStream as CompletionStream
+    from holyroute.completing import Delta as Delta
     from holyroute.config.load import load as load
     from holyroute.config.schema import Config as Config
     from holyroute.context import direct as direct
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from holyroute.exceptions import DeadlineExceeded as DeadlineExceeded
     from holyroute.exceptions import HolyRouteError as HolyRouteError
     from holyroute.exceptions import InvalidRequest as InvalidRequest
+    from holyroute.exceptions import StreamInterrupted as StreamInterrupted
     from holyroute.sessions import RoutingMixin as RoutingMixin
     from holyroute.sessions import Session as Session
     from holyroute.sessions import session as session
@@ -69,6 +72,7 @@ _ERRORS = (
     "DeadlineExceeded",
     "HolyRouteError",
     "InvalidRequest",
+    "StreamInterrupted",
 )
 _HOMES = {
     **dict.fromkeys(_VERBS, "holyroute.api"),
@@ -76,6 +80,7 @@ _HOMES = {
     **dict.fromkeys(("RoutingMixin", "Session", "session", "standard_retry"), "holyroute.sessions"),
     **dict.fromkeys(("direct", "routing", "trace_of"), "holyroute.context"),
     **dict.fromkeys(("Completion", "Usage"), "holyroute.core.completion"),
+    **dict.fromkeys(("CompletionStream", "Delta"), "holyroute.completing"),
     "CancelToken": "holyroute.core.cancel",
     "Client": "holyroute.client",
     "Config": "holyroute.config.schema",

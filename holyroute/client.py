@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from holyroute import context
+from holyroute.completing import CompletionStream, completed
 from holyroute.config.credentials import is_disabled
 from holyroute.config.environment import settings_for
 from holyroute.config.load import load
 from holyroute.config.schema import Config
 from holyroute.core.call import Call, Selection
-from holyroute.core.completion import Completion
 from holyroute.engine.router import Router
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import exception_of, without_key
-from holyroute.transport.adapter import Adapter, cutting
+from holyroute.transport.adapter import Adapter
+from holyroute.transport.stream import timed
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from holyroute.caching.cache import ResponseCache
     from holyroute.core.cancel import CancelToken
-    from holyroute.core.outcome import Outcome
+    from holyroute.core.completion import Completion
     from holyroute.core.target import Target
     from holyroute.cost.ledger import Balance
     from holyroute.engine.attempt import Attempt
@@ -66,7 +68,17 @@ class Client:
         self._selection = Selection(task=task, priority=priority)
         self._adapter = Adapter()
 
-    def ask(self, prompt: str, *, system: str | None = None, **options: Any) -> Completion:
+    @overload
+    def ask(
+        self, prompt: str, *, system: str | None = None, stream: Literal[True], **options: Any
+    ) -> CompletionStream: ...
+
+    @overload
+    def ask(
+        self, prompt: str, *, system: str | None = None, stream: Literal[False] = False, **options: Any
+    ) -> Completion: ...
+
+    def ask(self, prompt: str, *, system: str | None = None, **options: Any) -> Completion | CompletionStream:
         """Ask one question.
 
         Args:
@@ -76,7 +88,19 @@ class Client:
         """
         messages = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": prompt})
-        return self.chat(messages, **{"temperature": 0.7, "max_tokens": 2000, **options})
+        answer: Completion | CompletionStream
+        answer = self.chat(messages, **{"temperature": 0.7, "max_tokens": 2000, **options})
+        return answer
+
+    @overload
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[True], **options: Any
+    ) -> CompletionStream: ...
+
+    @overload
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[False] = False, **options: Any
+    ) -> Completion: ...
 
     def chat(  # noqa: PLR0913 - the parameters of the endpoint, and ours
         self,
@@ -91,9 +115,10 @@ class Client:
         deadline: float | None = None,
         cancel: CancelToken | None = None,
         cache: bool = True,
+        stream: bool = False,
         on_failure: OnFailure = "raise",
         **parameters: Any,
-    ) -> Completion:
+    ) -> Completion | CompletionStream:
         """Complete a chat.
 
         Args:
@@ -108,6 +133,8 @@ class Client:
             cancel: calls the call off from another thread, within milliseconds.
             cache: False neither takes a kept answer nor keeps this one. Only calls with `temperature=0` or a `seed`,
                 and without tools, are kept at all.
+            stream: True gives the answer while it is written. Others are asked until its first words have come; from
+                there on a broken stream raises `StreamInterrupted`, with what was said until then.
             on_failure: `raise`, or `return` a Completion with `success=False` and the error.
             parameters: everything else goes to the model as it is: `temperature`, `tools`, `seed` …
 
@@ -117,10 +144,10 @@ class Client:
             AllTargetsFailed: nobody could answer, or the call was cancelled; DeadlineExceeded if the time ran out.
             ConfigurationError: an unknown model, or no key for any target.
         """
-        if parameters.get("stream"):
-            raise ValueError(
-                "stream: expected a whole answer; for a stream use holyroute.Session.post(..., stream=True)"
-            )
+        if stream:
+            if on_failure != "raise":
+                raise ValueError("on_failure: expected 'raise' for a stream, whose failures may come at any time")
+            parameters = {"stream": True, "stream_options": {"include_usage": True}, **parameters}
         own = Selection(
             task=task or self._selection.task,
             priority=priority or self._selection.priority,
@@ -137,11 +164,19 @@ class Client:
             connect=time.connect,
             read=time.read,
             limit=time.read,
+            stream=stream,
+            first_byte=time.first_byte,
             cancel=cancel,
             cache_control="" if cache else "no-store",
             selection=context.selection(own),
         )
-        return self._complete(self.router.send(call, self._transport), on_failure)
+        outcome = self.router.send(call, self._transport)
+        if outcome.is_answer:
+            return CompletionStream(outcome) if stream else completed(outcome)
+        error = exception_of(outcome)
+        if on_failure == "raise":
+            raise error
+        return replace(completed(outcome), success=False, error=error)
 
     @property
     def cache(self) -> ResponseCache:
@@ -174,31 +209,10 @@ class Client:
     def _transport(self, attempt: Attempt) -> Response:
         request = attempt.request()
         settings = settings_for(attempt.target.provider)
-        patience = (attempt.connect, attempt.read)
-        with cutting(attempt.token, attempt.limit, attempt.note_resend):
-            return without_key(attempt, request, lambda: self._adapter.send(request, timeout=patience, **settings))
-
-    def _complete(self, outcome: Outcome, on_failure: OnFailure) -> Completion:
-        trace = outcome.trace
-        assert trace is not None
-        completion = Completion(
-            content=_text_of(outcome.answer) if outcome.is_answer else "",
-            model=trace.answered_by.name if trace.answered_by else None,
-            model_asked=trace.asked,
-            latency_ms=trace.seconds * 1_000,
-            usage=outcome.usage,
-            cost_usd=trace.cost,
-            finish_reason=_finish_reason(outcome.answer),
-            cached=outcome.cached is not None,
-            raw=outcome.answer or {},
-            trace=trace,
-        )
-        if outcome.is_answer:
-            return completion
-        error = exception_of(outcome)
-        if on_failure == "raise":
-            raise error
-        return replace(completion, success=False, error=error)
+        timeout = (attempt.patience.connect, attempt.patience.read)
+        settings["stream"] = attempt.call.stream
+        send = partial(self._adapter.send, request, timeout=timeout, **settings)
+        return without_key(attempt, request, lambda: timed(attempt, send))
 
 
 def _overridden(config: Config | str | os.PathLike[str] | None, settings: dict[str, Any]) -> Config:
@@ -215,22 +229,3 @@ def _names(models: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(models, str) or not models:
         raise ConfigurationError(f"models: expected a list of names, got {models!r}")
     return tuple(models)
-
-
-def _first_choice(answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    choices = (answer or {}).get("choices") or [{}]
-    return choices[0] if isinstance(choices[0], dict) else {}
-
-
-def _finish_reason(answer: Mapping[str, Any] | None) -> str | None:
-    reason = _first_choice(answer).get("finish_reason")
-    return reason if isinstance(reason, str) else None
-
-
-def _text_of(answer: Mapping[str, Any] | None) -> str:
-    """The text of the first choice; parts of a structured content are joined."""
-    content = (_first_choice(answer).get("message") or {}).get("content")
-    if isinstance(content, list):
-        parts = (part.get("text", "") for part in content if isinstance(part, dict))
-        return "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""

@@ -5,6 +5,7 @@
        ├─ ConfigurationError   (+ ValueError)       a setting is wrong; the message names its path
        ├─ InvalidRequest                            the first target refused the request itself: 400, 413, 422
        ├─ ContentFiltered                           the provider refused to answer this content
+       ├─ StreamInterrupted    (+ ChunkedEncodingError)  a streamed answer broke off; carries what was said
        └─ AllTargetsFailed     (+ ConnectionError)  nobody could answer; carries the trace and when to retry
           └─ DeadlineExceeded  (+ ReadTimeout)      the time ran out before somebody answered
 
@@ -72,6 +73,18 @@ class ContentFiltered(HolyRouteError):  # noqa: N818
     """The provider withheld the answer because of its content, with the provider's reason in the message."""
 
 
+class StreamInterrupted(HolyRouteError, ChunkedEncodingError):  # noqa: N818
+    """A streamed answer broke off after its first words, when nobody else could take over.
+
+    Attributes:
+        partial: the text until then, of the first choice.
+    """
+
+    def __init__(self, *args: Any, partial: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.partial = partial
+
+
 class AllTargetsFailed(HolyRouteError, ConnectionError):  # noqa: N818
     """No target could answer.
 
@@ -122,6 +135,7 @@ __all__ = [
     "RetryError",
     "SSLError",
     "StreamConsumedError",
+    "StreamInterrupted",
     "Timeout",
     "TooManyRedirects",
     "URLRequired",

@@ -37,7 +37,7 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
     handled = sys.exception()
     try:
         response = send()
-        if not attempt.call.stream or response.status_code != 200:
+        if attempt.reader is None or not attempt.reader.followed:
             _mask(response, attempt)
     except RequestException as error:
         error.request = shown

@@ -26,11 +26,13 @@ from holyroute import context
 from holyroute.config.credentials import fingerprint, is_disabled
 from holyroute.config.environment import merged_settings, settings_for
 from holyroute.core.call import Call, Origin, Selection
+from holyroute.core.reply import rewind
 from holyroute.dialects import openai
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import as_requests_would, exception_of, without_key
-from holyroute.transport.adapter import PER_OPERATION, Adapter, close_twin, cutting, twin_of
+from holyroute.transport.adapter import PER_OPERATION, Adapter, close_twin, twin_of
 from holyroute.transport.settings import pooled_adapter
+from holyroute.transport.stream import StreamBody, timed
 
 if TYPE_CHECKING:
     import os
@@ -172,17 +174,14 @@ class RoutingMixin(requests.Session):
         """One attempt, through the session's own adapters; hooks of the user wait for the final answer."""
         request = attempt.request()
         request.hooks = {"response": _hooks(request, of_auth=True)}
-        settings = dict(kwargs, timeout=(attempt.connect, attempt.read))
+        settings = dict(kwargs, timeout=(attempt.patience.connect, attempt.patience.read))
         session = self._for_attempt(with_callers_key=attempt.with_callers_key)
         if not isinstance(session.get_adapter(url=request.url or ""), Adapter):
             attempt.notes.append(PER_OPERATION)
 
         def send() -> Response:
-            with _attempt_under_way(), cutting(attempt.token, attempt.limit, attempt.note_resend):
-                response = super(RoutingMixin, session).send(request, **settings)
-                if attempt.call.stream and response.status_code != 200:
-                    _ = response.content  # read, not closed: the connection can serve the next attempt
-                return response
+            with _attempt_under_way():
+                return timed(attempt, lambda: super(RoutingMixin, session).send(request, **settings))
 
         if attempt.with_callers_key:
             return send()
@@ -223,6 +222,8 @@ class RoutingMixin(requests.Session):
         if not response.history:
             response.request = request
             response.url = request.url or ""
+        if call.stream and not isinstance(response.raw, StreamBody):
+            rewind(response)
         response.elapsed = timedelta(seconds=trace.seconds)
         setattr(response, context.TRACE, trace)
         if trace.answered_by is not None and call.route_name is None:

@@ -23,7 +23,7 @@ FLOORS = [
     {"engine"},
     {"batch", "deferred"},
     {"simulator"},
-    {"__init__", "_surface", "api", "client", "context", "failure", "flask", "installation", "sessions"},
+    {"__init__", "_surface", "api", "client", "completing", "context", "failure", "flask", "installation", "sessions"},
     {"testing"},
     {"cli"},
     {"__main__"},

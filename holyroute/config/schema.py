@@ -18,6 +18,7 @@ class TimeSettings:
     deadline: float = 300.0  # a whole `Client` call
     connect: float = 10.0  # one `Client` attempt
     read: float = 120.0
+    first_byte: float = 60.0  # of a `Client` stream, until anything comes, be it a comment
     dropin_deadline: float = 600.0  # a whole drop-in call; at least the script's own connect + read
     dropin_connect: float = 10.0  # where a script set no timeout
     dropin_read: float = 300.0

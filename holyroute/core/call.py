@@ -47,6 +47,7 @@ class Call:
     read: float
     limit: float = math.inf  # for one attempt in all, from connecting to the last byte
     stream: bool = False  # the caller reads the body as it comes
+    first_byte: float = math.inf  # of a stream, until anything comes
     background: bool = False  # live calls go first where a rate limit makes both wait
     cancel: CancelToken | None = field(default=None, repr=False)
     cache_control: str = ""  # as the HTTP header has it: `no-store`, `no-cache`
@@ -80,6 +81,12 @@ class Call:
         if any(_has_image(message) for message in self.body.get("messages", ())):
             wanted.add("vision")
         return frozenset(wanted)
+
+    @property
+    def choices(self) -> int:
+        """How many answers the body asks for."""
+        wanted = self.body.get("n")
+        return wanted if type(wanted) is int and wanted > 1 else 1
 
     @property
     def max_tokens(self) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from holyroute.core import codec, verdicts
 from holyroute.core.completion import Usage
 from holyroute.core.hints import may_retry, retry_after
 from holyroute.core.outcome import Outcome
+from holyroute.core.stream import BrokenStream, How, StreamReader
 
 if TYPE_CHECKING:
     from requests import Response
@@ -103,11 +105,39 @@ class _ErrorBody:
         return any(phrase in self.text for phrase in phrases)
 
 
-def of_response(response: Response, *, stream: bool = False) -> Outcome:
-    """Classify an HTTP answer; a 200 counts only when it holds a valid answer, unless its body is still to come."""
+def of_response(response: Response, choices: int = 1) -> Outcome:
+    """Classify an HTTP answer; a 200 counts only when it holds a valid answer, `choices` of them in a stream."""
     if response.status_code == 200:
-        return _open_stream(response) if stream else _of_ok(response)
+        return _of_ok(response, choices)
     return _of_error(response, response.status_code, _error_of(_decode(response)))
+
+
+def is_stream(response: Response) -> bool:
+    """Whether the body is a stream of events."""
+    return "text/event-stream" in response.headers.get("Content-Type", "")
+
+
+def of_stream(reader: StreamReader, error: Exception | None, how: How = How.READ) -> Outcome:
+    """Classify a stream that is over, by what was read of it."""
+    answer = reader.answer
+    if how is not How.READ and not reader.finished:
+        return Outcome(verdict=verdicts.LEFT, status=200, usage=reader.usage)
+    if reader.fault is not None and reader.fault.error is not None:
+        body = _error_of(reader.fault.error)
+        status = _status_in_body(body)
+        return Outcome(verdict=_by_status(status), status=200, detail=body.detail, usage=reader.usage)
+    if error is not None or reader.fault is not None:
+        detail = reader.fault.reason if reader.fault is not None else _reason(error) if error is not None else ""
+        late = isinstance(error, urllib3_exceptions.ReadTimeoutError)
+        verdict = verdicts.READ_TIMEOUT if late else verdicts.BROKEN_BODY
+        return Outcome(verdict=verdict, status=200, detail=detail, usage=reader.usage)
+    verdict, detail = _of_choices(answer["choices"])
+    return Outcome(verdict=verdict, status=200, detail=detail, answer=answer, usage=reader.usage)
+
+
+def of_open_stream(response: Response, reader: StreamReader) -> Outcome:
+    """An answer that has begun."""
+    return Outcome(verdict=verdicts.ANSWERED, status=200, response=response, stream=reader)
 
 
 def of_cut(error: Exception | None, limit: float, *, by_caller: bool) -> Outcome:
@@ -126,16 +156,23 @@ def of_status(response: Response) -> Outcome:
     return Outcome(verdict=verdict, status=response.status_code, response=response)
 
 
-def _open_stream(response: Response) -> Outcome:
-    return Outcome(verdict=verdicts.ANSWERED, status=200, response=response)
+def _of_whole_stream(response: Response, choices: int) -> Outcome:
+    """A stream that somebody reads as one body."""
+    reader = StreamReader(choices)
+    with suppress(BrokenStream):
+        reader.feed(response.content)
+        reader.end()
+    outcome = of_stream(reader, None)
+    outcome.response = response
+    return outcome
 
 
-def _of_ok(response: Response) -> Outcome:
+def _of_ok(response: Response, wanted: int) -> Outcome:
     """Validate a 200, in order: a body, JSON, no error, at least one choice, something said."""
     answer = _decode(response)
     if not isinstance(answer, dict):
-        if response.content and "text/event-stream" in response.headers.get("Content-Type", ""):
-            return _open_stream(response)
+        if response.content and is_stream(response):
+            return _of_whole_stream(response, wanted)
         return _invalid(response, "empty body" if not response.content else "no JSON object")
     if answer.get("error"):
         body = _error_of(answer)

@@ -21,6 +21,7 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    estimated: bool = False  # counted by us: the provider did not report
 
     @property
     def total_tokens(self) -> int:

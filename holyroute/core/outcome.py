@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from requests import Response
 
     from holyroute.core.completion import Usage
+    from holyroute.core.stream import StreamReader
     from holyroute.core.target import Target
     from holyroute.core.trace import Trace
 
@@ -33,6 +34,7 @@ class Outcome:
     lone: bool = False  # looks like a lone fault, and this caller is the one to retry it
     cached: str | None = None  # hit, stale or coalesced: nobody was asked for this answer …
     target: Target | None = None  # … and this one gave it before
+    stream: StreamReader | None = None  # reads along with an answer that is still coming
     trace: Trace | None = None  # set when the call is over
 
     @property

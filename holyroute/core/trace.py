@@ -140,8 +140,15 @@ class Trace:
         )
         self.attempts.append(record)
         self._remember(attempt, outcome)
-        self._publish(AttemptFinished(self.id, record))
+        if outcome.stream is None:
+            self._publish(AttemptFinished(self.id, record))
         return outcome
+
+    def end(self, attempt: Planned, outcome: Outcome) -> None:
+        """Note how the stream ended that the call was answered with."""
+        self.attempts.pop()
+        self.record(attempt, outcome)
+        self.close(outcome)
 
     def _remember(self, attempt: Planned, outcome: Outcome) -> None:
         self.last = outcome
@@ -180,7 +187,8 @@ class Trace:
             self.answered_by = self.attempts[-1].target
         # answers are large: from here on only the record is kept
         self.last = self._own = self._last_answer = self._first_error = None
-        self._publish(CallFinished(self))
+        if outcome.stream is None:  # else there is more to come
+            self._publish(CallFinished(self))
         outcome.trace = self
         return outcome
 

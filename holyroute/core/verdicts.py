@@ -88,6 +88,7 @@ RESET = Verdict("connection broken before the answer", _F, Retry.BLIP, queueable
 BROKEN_BODY = Verdict("answer cut off", _F, Retry.BLIP, queueable=True, billable=True)
 TOO_MANY_REDIRECTS = Verdict("too many redirects", _I, gate=Scope.TARGET, gate_seconds=300)
 MALFORMED = Verdict("request could not be built", _I, failover=Failover.FINAL)
+LEFT = Verdict("closed by the caller before its end", _S, failover=Failover.FINAL, billable=True)
 CANCELLED = Verdict("cancelled", _I, failover=Failover.FINAL)
 
 # --- the request was refused -----------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class Entry:
     answers: int
     usage: Usage  # of the attempts that reported it
     unreported: int  # attempts that may have been billed though no usage was reported
+    estimated: int = 0  # attempts whose usage was counted by us
 
     @property
     def cost(self) -> Decimal | None:
@@ -41,6 +42,7 @@ class Balance:
     reference: str | None
     at_reference: Decimal | None
     unknown: int  # attempts whose cost is not in `spent`: no price, or no usage reported
+    estimated: int = 0  # attempts whose cost in `spent` is our estimate
 
     @property
     def saved(self) -> Decimal | None:
@@ -49,11 +51,11 @@ class Balance:
 
 
 class _Row:
-    __slots__ = ("answers", "attempts", "completion", "price", "prompt", "target", "unreported")
+    __slots__ = ("answers", "attempts", "completion", "estimated", "price", "prompt", "target", "unreported")
 
     def __init__(self, target: Target) -> None:
         self.target, self.price = target, target.price
-        self.attempts = self.answers = self.prompt = self.completion = self.unreported = 0
+        self.attempts = self.answers = self.prompt = self.completion = self.unreported = self.estimated = 0
 
 
 class Ledger:
@@ -74,6 +76,7 @@ class Ledger:
             row.answers += outcome.is_answer
             row.unreported += resent
             if usage is not None:
+                row.estimated += usage.estimated
                 row.prompt += usage.prompt_tokens
                 row.completion += usage.completion_tokens
             elif outcome.is_answer or outcome.verdict.billable:
@@ -90,6 +93,7 @@ class Ledger:
                     answers=row.answers,
                     usage=Usage(row.prompt, row.completion),
                     unreported=row.unreported,
+                    estimated=row.estimated,
                 )
                 for row in self._rows.values()
             ]
@@ -103,6 +107,7 @@ class Ledger:
             spent=_sum(entry.cost for entry in known),
             reference=reference.name if reference is not None else None,
             at_reference=None if price is None else _sum(entry.usage.cost(price) for entry in known),
+            estimated=sum(entry.estimated for entry in known),
             unknown=sum(entry.unreported if entry.price is not None else entry.attempts for entry in entries),
         )
 

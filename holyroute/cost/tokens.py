@@ -18,10 +18,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from holyroute.core.completion import Usage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from holyroute.core.completion import Usage
 
 PER_MESSAGE = 4  # tokens of role and separators, by OpenAI's cookbook
 PER_REQUEST = 3  # tokens that open the answer
@@ -160,6 +160,12 @@ class TokenEstimator:
         if raw.max_tokens is None:
             return usual * raw.choices
         return (raw.max_tokens if reserved is not None else min(usual, raw.max_tokens)) * raw.choices
+
+    def of_stream(self, body: Mapping[str, Any], model: str, text: str) -> Usage:
+        """What a streamed answer took, where its provider did not say."""
+        known = self._models.get(model)
+        said = self._count(text)
+        return Usage(self.prompt(body, model), math.ceil(known.tokens(said) if known else sum(said)), estimated=True)
 
     def estimate(self, body: Mapping[str, Any] | RawEstimate, model: str) -> int:
         """Tokens of prompt and answer."""

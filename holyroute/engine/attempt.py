@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from holyroute.config.credentials import Credential
     from holyroute.core.call import Call
+    from holyroute.core.stream import StreamReader
     from holyroute.core.target import Target
     from holyroute.resilience.guard import Clearance
 
@@ -31,6 +32,17 @@ class Candidate:
     at_home: bool = False  # at the host that the script wrote
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an attempt may take, in seconds from its start."""
+
+    connect: float
+    read: float  # between two bytes
+    limit: float = math.inf  # in all, to the last byte; of a stream, to the first words: others want their turn
+    first_byte: float = math.inf  # of a stream, until anything comes, be it a comment
+    until: float = math.inf  # of a stream, to its end
+
+
 @dataclass(slots=True, kw_only=True)
 class Attempt:
     """What the plan hands to the transport; nobody changes it. Times in seconds, `started` monotonic."""
@@ -38,9 +50,8 @@ class Attempt:
     call: Call
     target: Target
     started: float
-    connect: float
-    read: float
-    limit: float = math.inf  # in all, from connecting to the last byte
+    patience: Patience
+    reader: StreamReader | None = None  # reads along, where the caller wants a stream
     token: CancelToken = field(default_factory=CancelToken)  # ends the attempt from another thread
     clearance: Clearance | None = None  # None: only observed
     credential: Credential | None = None  # None: the target needs none

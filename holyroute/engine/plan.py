@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from holyroute.core.deadline import Deadline
+from holyroute.core.stream import StreamReader
 from holyroute.core.verdicts import RATE_LIMITED, READ_TIMEOUT, Effect, Failover, Retry, Scope
-from holyroute.engine.attempt import Attempt
+from holyroute.engine.attempt import Attempt, Patience
 from holyroute.resilience import backoff
 from holyroute.resilience.breaker import CircuitState, Rejected
 from holyroute.resilience.guard import Clearance
@@ -150,9 +151,14 @@ class Plan:
             call=self._call,
             target=candidate.target,
             started=now,
-            connect=min(self._call.connect, share),
-            read=min(self._call.read, share),
-            limit=min(self._call.limit, share),
+            patience=Patience(
+                connect=min(self._call.connect, share),
+                read=min(self._call.read, share),
+                limit=min(self._call.limit, share),
+                first_byte=self._call.first_byte,
+                until=self._deadline.remaining(now),
+            ),
+            reader=StreamReader(self._call.choices) if self._call.stream else None,
             clearance=Clearance(permit=permit, passes=passes, tokens=self._raw, budget=self._budget, loan=loan),
             credential=choice.credential,
             own=candidate.own and choice.with_callers_key,

@@ -14,14 +14,17 @@ from holyroute.core.cancel import LATE
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.core.events import Events
 from holyroute.core.trace import RESENT, Trace
-from holyroute.engine.attempt import Attempt
+from holyroute.engine.attempt import Attempt, Patience
 from holyroute.engine.plan import Plan
 from holyroute.engine.selector import Selector
 from holyroute.engine.state import State
+from holyroute.engine.streams import Streams
 from holyroute.engine.wallet import callers_credential
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from requests import Response
 
     from holyroute.caching.cache import ResponseCache
     from holyroute.config.credentials import Keyring
@@ -66,6 +69,7 @@ class Router:
         self.selector = Selector(config, self.observed_latency)
         self._begin = partial(State, config, clock, self.events.publish, env=env, tokenizer=tokenizer)
         self.state = self._begin()
+        self.streams = Streams(self)
         forks.register(self)
 
     def after_fork(self) -> None:
@@ -99,12 +103,13 @@ class Router:
 
     def send(self, call: Call, transport: Transport) -> Outcome:
         """Ask one target after the other until one answers. Failures come back as values; the outcome has the trace."""
+        self.streams.book_forgotten()
         trace = Trace(call, self.clock, self.events.publish)
         with self.state.answers.claim(call, trace) as claim:  # kept, on its way in another thread, or ours to fetch
             if claim.answer is not None:
                 return trace.close(claim.answer)
             for attempt in self.plan(call, trace):  # decides whom, when, how long; touches no socket
-                outcome = trace.record(attempt, self.attempt(attempt, transport))
+                outcome = trace.record(attempt, self.attempt(attempt, transport, trace))
                 if outcome.is_final:  # answered, or the caller's own mistake
                     return trace.close(claim.settle(outcome))
             return trace.close(claim.settle(trace.best))
@@ -118,19 +123,26 @@ class Router:
         """Everybody who may be asked, first choice first."""
         return self.selector.candidates(call, trace)
 
-    def attempt(self, attempt: Attempt, transport: Transport) -> Outcome:
+    def attempt(self, attempt: Attempt, transport: Transport, trace: Trace) -> Outcome:
         """Ask one target once. Failures come back as values."""
         caller = attempt.call.cancel
         if caller is not None:
             caller.on_cancel(attempt.token.cancel)
+        outcome = None
         try:
-            return self.settle(attempt, _ask(attempt, transport))
+            outcome = _ask(attempt, transport)
+            if outcome.stream is None:
+                return self.settle(attempt, outcome)
+            outcome.stream.on_end = self.streams.opened(
+                attempt, outcome.stream, trace
+            )  # what it comes to is booked then
+            return outcome
         except BaseException:  # Ctrl-C, a bug in somebody's adapter: says nothing about the target
             if attempt.clearance is not None:
                 self.guards[attempt.target].release(attempt.clearance, self.clock.now())
             raise
         finally:
-            if caller is not None:
+            if caller is not None and (outcome is None or outcome.stream is None):
                 caller.forget(attempt.token.cancel)
 
     def observe(self, call: Call, candidate: Candidate, transport: Transport) -> Outcome:
@@ -139,9 +151,8 @@ class Router:
         for other in self.candidates(call, trace):
             if other is not candidate and not other.own:
                 trace.skip(other.target, self.wallet.missing(other.target.provider))
-        attempt = Attempt(
-            call=call, target=candidate.target, started=trace.began, connect=call.connect, read=call.read, own=True
-        )
+        patience = Patience(call.connect, call.read)
+        attempt = Attempt(call=call, target=candidate.target, started=trace.began, patience=patience, own=True)
         with self.state.answers.claim(call, trace) as claim:
             if claim.answer is not None:
                 return trace.close(claim.answer)
@@ -151,14 +162,14 @@ class Router:
             self.ledger.book(attempt.target, outcome)
             return trace.close(claim.settle(trace.record(attempt, outcome)))
 
-    def settle(self, attempt: Attempt, outcome: Outcome) -> Outcome:
-        """Book an outcome everywhere, once."""
+    def settle(self, attempt: Attempt, outcome: Outcome, seconds: float | None = None) -> Outcome:
+        """Book an outcome everywhere, once; `seconds` is how long it took, until now if nothing is said."""
         now, target, clearance = self.clock.now(), attempt.target, attempt.clearance
         assert clearance is not None
         if outcome.verdict is verdicts.READ_TIMEOUT and now - attempt.started < self._fair_time(attempt):
             outcome = replace(outcome, verdict=verdicts.CUT_SHORT)
         guards = self.state.guards
-        lone = guards[target].settle(clearance, outcome, now - attempt.started, now)
+        lone = guards[target].settle(clearance, outcome, now - attempt.started if seconds is None else seconds, now)
         guards.bench(target, attempt.credential, outcome, sent=attempt.started, now=now)
         self.ledger.book(target, outcome, resent=bool(attempt.notes) and RESENT in attempt.notes)
         if clearance.tokens is not None:
@@ -180,6 +191,17 @@ class Router:
         return self.guards[target].latency.p95(self.clock.now())
 
 
+def _judged(attempt: Attempt, response: Response) -> Outcome:
+    reader = attempt.reader
+    if reader is None or not reader.followed:
+        return classify.of_response(response, attempt.call.choices)
+    if not reader.over:
+        return classify.of_open_stream(response, reader)
+    outcome = classify.of_stream(reader, None)
+    outcome.response = response
+    return outcome
+
+
 def _ask(attempt: Attempt, transport: Transport, *, only_look: bool = False) -> Outcome:
     token = attempt.token
     try:
@@ -189,10 +211,9 @@ def _ask(attempt: Attempt, transport: Transport, *, only_look: bool = False) -> 
     except Exception:  # a cut socket may raise anything
         if not token.cancelled:
             raise
-        outcome = classify.of_cut(None, attempt.limit, by_caller=token.reason != LATE)
+        outcome = classify.of_cut(None, attempt.patience.limit, by_caller=token.reason != LATE)
     else:
-        look = classify.of_status if only_look else partial(classify.of_response, stream=attempt.call.stream)
-        outcome = look(response)
+        outcome = classify.of_status(response) if only_look else _judged(attempt, response)
     if token.cancelled and not outcome.is_answer:
-        return classify.of_cut(outcome.error, attempt.limit, by_caller=token.reason != LATE)
+        return classify.of_cut(outcome.error, attempt.patience.limit, by_caller=token.reason != LATE)
     return outcome

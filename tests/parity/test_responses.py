@@ -87,10 +87,11 @@ def test_a_mocked_stream_fails_over(mocked: responses.RequestsMock, urls: tuple[
     """Until the headers, as on real sockets."""
     a, b = urls
     mocked.post(a, status=503)
-    mocked.post(b, body="data: one\n\ndata: [DONE]\n\n", content_type="text/event-stream")
+    chunk = json.dumps({"choices": [{"index": 0, "delta": {"content": "one"}, "finish_reason": "stop"}]})
+    mocked.post(b, body=f"data: {chunk}\n\ndata: [DONE]\n\n", content_type="text/event-stream")
     response = holyroute.Session(router=router).post(a, json={**BODY, "stream": True}, stream=True)
 
-    assert list(filter(None, response.iter_lines())) == [b"data: one", b"data: [DONE]"]
+    assert list(filter(None, response.iter_lines())) == [f"data: {chunk}".encode(), b"data: [DONE]"]
 
 
 def test_what_nobody_registered_is_a_connection_error(

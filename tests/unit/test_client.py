@@ -68,11 +68,10 @@ def test_the_reason_to_finish(client: holyroute.Client, reason: Any, expected: s
     assert ask(client, answer).finish_reason == expected
 
 
-@pytest.mark.parametrize("stream", [True, 1])
-def test_streams_are_for_sessions(client: holyroute.Client, stream: Any) -> None:
-    """The error says where to find them."""
-    with pytest.raises(ValueError, match=r"holyroute.Session.post\(..., stream=True\)"):
-        client.chat([], stream=stream)
+def test_failures_of_a_stream_are_raised(client: holyroute.Client) -> None:
+    """They may come at any time, so that there is no one moment to return them."""
+    with pytest.raises(ValueError, match="on_failure: expected 'raise' for a stream"):
+        client.chat([], stream=True, on_failure="return")
 
 
 def test_time_passes_on_the_routers_clock(client: holyroute.Client) -> None:

@@ -17,7 +17,7 @@ from holyroute.core.call import Call
 from holyroute.core.outcome import Outcome
 from holyroute.core.target import Provider, Target
 from holyroute.core.trace import Trace
-from holyroute.engine.attempt import Attempt
+from holyroute.engine.attempt import Attempt, Patience
 from holyroute.exceptions import AllTargetsFailed, ConfigurationError, ContentFiltered, DeadlineExceeded, InvalidRequest
 from holyroute.failure import as_requests_would, exception_of, without_key
 from holyroute.testing import FakeClock
@@ -31,7 +31,7 @@ TARGET = Target(name="m", model="m", provider=Provider(name="p", base_url="https
 CALL = Call(model="m", body={}, deadline=1, connect=1, read=1)
 REQUEST = Request("POST", "https://own.example/v1/chat/completions", headers={"Authorization": "Bearer own"}).prepare()
 ATTEMPT = Attempt(
-    call=CALL, target=TARGET, started=1_000, connect=1, read=1, credential=Credential("K", "test-key-b"), own=True
+    call=CALL, target=TARGET, started=1_000, patience=Patience(1, 1), credential=Credential("K", "test-key-b"), own=True
 )
 
 

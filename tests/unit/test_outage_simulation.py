@@ -92,7 +92,7 @@ class World:
         status = self.behaviours[name](self.time)
         self.meanwhile()
         if status == SILENT:
-            self.clock.advance(attempt.read)
+            self.clock.advance(attempt.patience.read)
             raise requests.ReadTimeout
         self.clock.advance(LATENCY)
         return response(status, self.headers)

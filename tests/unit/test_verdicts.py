@@ -302,6 +302,7 @@ def test_no_row_is_left_out() -> None:
         verdicts.TOO_MANY_REDIRECTS,  # requests' own sessions follow redirects
         verdicts.MALFORMED,
         verdicts.CANCELLED,
+        verdicts.LEFT,
         verdicts.NOT_SENT,
         verdicts.OUT_OF_TIME,
         verdicts.CUT_SHORT,

@@ -1,0 +1,167 @@
+"""From how a call ended to what a `Client` gives back: a completion, or one that is still being written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
+
+from holyroute.core import codec
+from holyroute.core.completion import Completion
+from holyroute.core.sse import Decoder
+from holyroute.core.stream import DONE
+from holyroute.exceptions import StreamInterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from requests import Response
+
+    from holyroute.core.outcome import Outcome
+    from holyroute.core.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """One piece of a streamed answer: text, parts of tool calls, or the reason of its end."""
+
+    text: str = ""
+    index: int = 0  # of the choice, where several were asked for
+    tool_calls: tuple[Mapping[str, Any], ...] = ()  # parts, as the endpoint sends them: name first, arguments in pieces
+    finish_reason: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the event that it came in
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class CompletionStream:
+    """An answer that is still being written: iterate over it, or `read()` it to its end.
+
+    Whoever leaves before the end should `close()` it, which is what a `with` block does. Not to be shared by threads.
+
+    Attributes:
+        text: what was said so far, of the first choice.
+        completion: the whole answer with usage and cost; None before the end.
+        trace: everything that happened to the call.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        assert outcome.response is not None
+        assert outcome.trace is not None
+        self.trace: Trace = outcome.trace
+        self.completion: Completion | None = None
+        self._outcome = outcome
+        self._response: Response = outcome.response
+        self._words: list[str] = []
+        self._deltas = self._read()
+
+    @property
+    def text(self) -> str:
+        """What was said so far, of the first choice."""
+        return "".join(self._words)
+
+    def read(self) -> Completion:
+        """The whole answer, when it has come.
+
+        Raises:
+            StreamInterrupted: it broke off.
+        """
+        for _ in self:
+            pass
+        assert self.completion is not None
+        return self.completion
+
+    def close(self) -> None:
+        """Leave; what the model writes from here on is not waited for."""
+        self._response.close()
+        self._deltas.close()
+
+    def __iter__(self) -> Iterator[Delta]:
+        return self
+
+    def __next__(self) -> Delta:
+        delta: Delta = next(self._deltas)
+        if delta.index == 0 and delta.text:
+            self._words.append(delta.text)
+        return delta
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _read(self) -> Any:
+        decoder = Decoder()
+        try:
+            for piece in self._response.raw.stream():
+                for event in decoder.feed(piece):
+                    yield from _deltas(event.data)
+        except (HTTPError, RequestException) as error:
+            partial = self.text
+            text = f"the answer broke off after {len(partial)} characters: {self.trace.verdict}\n{self.trace}"
+            raise StreamInterrupted(text, partial=partial, trace=self.trace, response=self._response) from error
+        for event in decoder.finish():
+            yield from _deltas(event.data)
+        self.completion = completed(self._outcome)
+
+
+def _deltas(data: str) -> Iterator[Delta]:
+    """What an event says; the router has checked that it is JSON, and no error."""
+    if data.strip() == DONE:
+        return
+    chunk = codec.loads(data)
+    for choice in chunk.get("choices") or ():
+        delta = choice.get("delta") or {}
+        text, calls = delta.get("content"), delta.get("tool_calls")
+        yield Delta(
+            text=text if isinstance(text, str) else "",
+            index=choice.get("index") or 0,
+            tool_calls=tuple(calls or ()),
+            finish_reason=choice.get("finish_reason"),
+            raw=chunk,
+        )
+
+
+def completed(outcome: Outcome) -> Completion:
+    """How a call ended, as a completion; without an answer an empty one."""
+    trace = outcome.trace
+    assert trace is not None
+    reader = outcome.stream
+    answer = outcome.answer if reader is None else reader.answer
+    told = outcome.is_answer
+    record = trace.attempts[-1] if reader is not None else outcome
+    return Completion(
+        content=_text_of(answer) if told else "",
+        model=trace.answered_by.name if trace.answered_by else None,
+        model_asked=trace.asked,
+        latency_ms=trace.seconds * 1_000,
+        usage=record.usage,
+        cost_usd=trace.cost,
+        finish_reason=_finish_reason(answer),
+        cached=outcome.cached is not None,
+        raw=answer or {},
+        trace=trace,
+    )
+
+
+def _first_choice(answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    choices = (answer or {}).get("choices") or [{}]
+    return choices[0] if isinstance(choices[0], dict) else {}
+
+
+def _finish_reason(answer: Mapping[str, Any] | None) -> str | None:
+    reason = _first_choice(answer).get("finish_reason")
+    return reason if isinstance(reason, str) else None
+
+
+def _text_of(answer: Mapping[str, Any] | None) -> str:
+    """The text of the first choice; parts of a structured content are joined."""
+    content = (_first_choice(answer).get("message") or {}).get("content")
+    if isinstance(content, list):
+        parts = (part.get("text", "") for part in content if isinstance(part, dict))
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
