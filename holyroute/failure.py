@@ -11,7 +11,7 @@ from requests.exceptions import ReadTimeout, RequestException, SSLError
 
 from holyroute.core import reply, verdicts
 from holyroute.core.trace import NO_CREDENTIAL
-from holyroute.dialects import openai
+from holyroute.dialects import wire
 from holyroute.exceptions import (
     AllTargetsFailed,
     ConfigurationError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], Response]) -> Response:
     """Send a request with a key of ours; neither what comes back nor what is raised tells it."""
-    shown = openai.without_credentials(request)
+    shown = wire.without_credentials(request)
     handled = sys.exception()
     try:
         response = send()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from holyroute.config import values
+from holyroute.config.problems import WrongValueError
 from holyroute.config.reader import Reader
 from holyroute.config.schema import Config
 from holyroute.core.target import FailoverList, Price, Provider, Route, Target, is_loopback
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from holyroute.config.problems import Place
     from holyroute.config.values import Check
 
-DIALECTS = ("openai",)
+DIALECTS = ("openai", "azure", "anthropic")
+_BELOW_RESOURCE = re.compile(r"/openai(/v1|/deployments/.*)?$")
 ORDERS = ("listed", "cheapest", "fastest", "weighted")
 
 _BARE = Config(providers={}, models={}, routes={}, failover={}, latency={})
@@ -34,6 +37,7 @@ _PROVIDER: dict[str, Check] = {
     "cert": values.certificate,
     "proxies": values.proxies,
     "dialect": values.one_of("dialect", DIALECTS),
+    "api_version": values.text,
     "max_concurrency": values.count,
 }
 _MODEL: dict[str, Check] = {
@@ -120,7 +124,20 @@ def _provider(reader: Reader, name: str, table: Any) -> dict[str, Any]:
     if url.lower().startswith("http:") and not (found.get("allow_http") or is_loopback(url)):
         message = "expected https: plain http sends keys and prompts in clear text; allow_http = true accepts that"
         reader.problems.add((*place, "base_url"), message)
+    for key, message in _unfit(found.get("dialect", "openai"), found):
+        reader.problems.add_wrong((*place, key), WrongValueError(message, found[key]))
     return found
+
+
+def _unfit(dialect: str, provider: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is well written, and does not fit the dialect."""
+    url = provider.get("base_url", "")
+    if url and dialect == "anthropic" and not url.endswith("/v1"):
+        yield "base_url", 'expected a URL that ends in "/v1" for dialect "anthropic", got {}'
+    if dialect == "azure" and _BELOW_RESOURCE.search(url):
+        yield "base_url", 'expected the URL of the resource for dialect "azure", without "/openai", got {}'
+    if dialect != "azure" and "api_version" in provider:
+        yield "api_version", 'expected none but for dialect "azure", got {}'
 
 
 def _models(reader: Reader, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -41,6 +41,7 @@ class Provider:
     cert: str | tuple[str, str] | None = None
     proxies: dict[str, str] = field(default_factory=dict)
     dialect: str = "openai"
+    api_version: str | None = None  # of Azure's API; None: the latest that is no preview
     max_concurrency: int | None = None  # requests at the same time, of all its models together
 
     def __hash__(self) -> int:

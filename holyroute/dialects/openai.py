@@ -1,62 +1,49 @@
-"""OpenAI's chat completions, spoken by nearly every provider and by Azure's deployments."""
+"""OpenAI's chat completions, spoken by nearly every provider: the form by way of which all others are translated."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections import OrderedDict
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from requests import PreparedRequest
-from requests.exceptions import InvalidJSONError
-from requests.structures import CaseInsensitiveDict
-
-from holyroute.core import codec
+from holyroute.dialects import wire
+from holyroute.dialects.errors import openai_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from requests import PreparedRequest
+
     from holyroute.config.credentials import Credential
+    from holyroute.core.sse import Event
     from holyroute.core.target import Target
+    from holyroute.dialects.base import Json, StreamTranslator
 
+name = "openai"
 PATH = "/chat/completions"
-_DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/chat/completions$")
+DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/chat/completions$")
 
-# What may travel to a host that the caller did not write; everything else may hold a credential or a name.
-_PORTABLE_HEADERS = ("Content-Type", "Accept", "User-Agent")
-_SHOWN_HEADERS = frozenset({"content-length", *map(str.lower, _PORTABLE_HEADERS)})
-
-TEMPLATES = 256  # requests that are remembered without body and key
+# OpenAI's newer models refuse `max_tokens`; many other providers know no other name.
+_HOST = "api.openai.com"
+_NEW, _OLD = "max_completion_tokens", "max_tokens"
 
 
-def read(request: PreparedRequest) -> tuple[str, dict[str, Any]] | None:
-    """Model and decoded body, if a request is a chat completion; None for everything else.
-
-    The body may be bytes or str, with or without a Content-Type; a file or generator is not ours, because reading it
-    would use it up. What a strict parser would refuse is left to the provider it was written for.
-    """
-    if request.method != "POST" or not isinstance(request.body, (bytes, str)):
+def read(request: PreparedRequest) -> tuple[str, Json] | None:
+    """Model and decoded body, if a request is a chat completion; None for everything else."""
+    path = wire.path_of(request)
+    body = wire.body_of(request) if path.endswith(PATH) else None
+    if body is None:
         return None
-    try:
-        path = urlsplit(request.url or "").path
-        body = json.loads(request.body, parse_constant=_refuse) if path.endswith(PATH) else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        return None
-    model = body.get("model")
-    if isinstance(model, str) and model:
+    model = wire.named_in(body)
+    if model is not None:
         return model, body
-    deployment = _DEPLOYMENT.search(path)
+    deployment = DEPLOYMENT.search(path)
     return (unquote(deployment.group(1)), body) if deployment else None
 
 
 def base_url(request: PreparedRequest) -> str:
     """The URL up to, and without, the dialect's path; without user and password, for it is shown."""
-    parts = urlsplit(request.url or "")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.removesuffix(PATH)}"
+    return wire.base_url(request, wire.path_of(request).removesuffix(PATH))
 
 
 def prepare(
@@ -66,58 +53,66 @@ def prepare(
     headers: Mapping[str, Any] | None = None,
 ) -> PreparedRequest:
     """A new request to a target; of the caller's headers only those travel that name no one."""
-    chosen = tuple((name, headers[name]) for name in _PORTABLE_HEADERS if name in headers) if headers else ()
-    template = _template(target.provider.base_url + PATH, chosen)
-    data = _encode(body, target)
-    headers = {**template.headers._store, "content-length": ("Content-Length", str(len(data)))}  # noqa: SLF001
-    if credential is not None:
-        headers["authorization"] = ("Authorization", credential.header)
-    request = _copy(template, headers)
-    request.body = data
-    return request
-
-
-@lru_cache(TEMPLATES)
-def _template(url: str, headers: tuple[tuple[str, str], ...]) -> PreparedRequest:
-    """URL and static headers, checked and prepared by requests itself."""
-    request = PreparedRequest()
-    request.prepare(
-        method="POST", url=url, headers={"Accept": "application/json", "User-Agent": "holyroute", **dict(headers)}
-    )
-    request.headers["Content-Type"] = "application/json"
-    return request
-
-
-def _copy(template: PreparedRequest, headers: dict[str, Any]) -> PreparedRequest:
-    """A copy with other headers, by their names in lower case: without the walk that requests makes for each."""
-    request = PreparedRequest()
-    request.__dict__.update(template.__dict__, hooks=request.hooks)
-    request.headers = CaseInsensitiveDict.__new__(CaseInsensitiveDict)
-    request.headers._store = OrderedDict(headers)  # noqa: SLF001
-    return request
+    key = ("Authorization", credential.header) if credential is not None else None
+    return wire.post(target.provider.base_url + PATH, wire.encode(body, target), key, headers)
 
 
 def renamed(request: PreparedRequest, target: Target, body: Mapping[str, Any]) -> PreparedRequest:
     """The caller's own request, asking the same host for another model."""
-    request.prepare_body(_encode(body, target), None)
+    request.prepare_body(wire.encode(body, target), None)
     return request
 
 
-def without_credentials(request: PreparedRequest) -> PreparedRequest:
-    """A copy that may be shown: every header that could hold a credential is masked."""
-    headers = {
-        low: (name, value if low in _SHOWN_HEADERS else "***")
-        for low, (name, value) in request.headers._store.items()  # noqa: SLF001
-    }
-    return _copy(request, headers)
+def request_to_openai(body: Mapping[str, Any]) -> Json:
+    """The body itself."""
+    return dict(body)
 
 
-def _encode(body: Mapping[str, Any], target: Target) -> bytes:
-    try:
-        return codec.dumps({**body, "model": target.model})
-    except ValueError as error:
-        raise InvalidJSONError(error) from None
+def request_from_openai(body: Mapping[str, Any], target: Target) -> Json:
+    """The body itself; elsewhere than at OpenAI, the answer's length limit goes by its old name."""
+    if target.provider.host == _HOST or _NEW not in body or _OLD in body:
+        return dict(body)
+    return {_OLD if key == _NEW else key: value for key, value in body.items()}
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+def judged(answer: Any) -> Any:
+    """The answer itself."""
+    return answer
+
+
+def answer_to_openai(answer: Any) -> Any:
+    """The answer itself."""
+    return answer
+
+
+def answer_from_openai(answer: Any) -> Any:
+    """The answer itself."""
+    return answer
+
+
+def error_to_openai(status: int, decoded: Any) -> tuple[int, Json]:
+    """The error itself; in OpenAI's form where some provider or proxy has its own."""
+    return status, openai_error(status, decoded)
+
+
+def error_from_openai(status: int, decoded: Any) -> tuple[int, Json]:
+    """The same."""
+    return status, openai_error(status, decoded)
+
+
+def stream_to_openai(*, usage: bool) -> StreamTranslator:  # noqa: ARG001 - the caller's own request said it to the provider
+    """Events pass as they are."""
+    return _Unchanged()
+
+
+def stream_from_openai() -> StreamTranslator:
+    """Events pass as they are."""
+    return _Unchanged()
+
+
+class _Unchanged:
+    def feed(self, event: Event) -> list[Event]:
+        return [event]
+
+    def finish(self) -> list[Event]:
+        return []

@@ -60,6 +60,8 @@ def test_every_field_is_shown(tmp_path: Path) -> None:
         "verify": "/etc/ca.pem",
         "cert": ["/etc/a.pem", "/etc/b.pem"],
         "proxies": {"https": "http://proxy.example:3128"},
+        "dialect": "azure",
+        "api_version": "2025-01-01-preview",
     }
     model = {
         "provider": "x y",
@@ -108,7 +110,7 @@ def test_every_example_in_the_template_is_valid(tmp_path: Path) -> None:
     plain = load(env={}, cwd_file=False)
 
     assert set(config.models) - set(plain.models) == {"gpt-4.1@backup"}
-    assert set(config.providers) - set(plain.providers) == {"backup", "local"}
+    assert set(config.providers) - set(plain.providers) == {"backup", "local", "anthropic", "azure"}
     assert (config.time, config.retry, config.breaker) == (plain.time, plain.retry, plain.breaker)
     assert config.routing == plain.routing
     assert replace(config.cache, tasks={}) == plain.cache

@@ -163,6 +163,20 @@ def test_a_provider_keeps_its_way_out() -> None:
     assert provider.proxies == {"https": "http://proxy.example:3128"}
 
 
+def test_a_provider_speaks_its_dialect() -> None:
+    """OpenAI's unless it is said; Azure's API has a version, the latest that is no preview where none is named."""
+    written = {
+        "x": {"base_url": "https://x.example"},
+        "y": {"base_url": "https://y.example", "dialect": "azure"},
+        "z": {"base_url": "https://z.example", "dialect": "azure", "api_version": "2025-01-01-preview"},
+        "c": {"base_url": "https://c.example/v1/", "dialect": "anthropic"},
+    }
+    providers = loaded(providers=written).providers
+
+    assert [providers[name].dialect for name in "xyzc"] == ["openai", "azure", "azure", "anthropic"]
+    assert [providers[name].api_version for name in "xyzc"] == [None, None, "2025-01-01-preview", None]
+
+
 @pytest.mark.parametrize("url", ["http://localhost:11434/v1", "http://127.0.0.1:8000", "http://[::1]:8000/v1"])
 def test_plain_http_is_fine_on_this_machine(url: str) -> None:
     """A model server on loopback needs no certificate and no leave."""

@@ -239,7 +239,17 @@ def test_routes_and_failover_lists_name_models_that_exist(settings: dict[str, An
         ({"proxies": {"https": 3}}, "proxies.https: expected a string, got 3"),
         ({"proxies": {"https": "http://me:x@proxy"}}, f"proxies.https: {NO_USER}: "),
         ({"base_url": "https://me:x@host/v1"}, f"base_url: {NO_USER}: "),
-        ({"dialect": "anthropic"}, "dialect: unknown dialect 'anthropic'; known: openai"),
+        ({"dialect": "antropic"}, "dialect: unknown dialect 'antropic'; did you mean 'anthropic'?"),
+        (
+            {"dialect": "anthropic", "base_url": "https://api.anthropic.com"},
+            'base_url: expected a URL that ends in "/v1" for dialect "anthropic", got \'https://api.anthropic.com\'',
+        ),
+        (
+            {"dialect": "azure", "base_url": "https://name.openai.azure.com/openai"},
+            'base_url: expected the URL of the resource for dialect "azure", without "/openai", got ',
+        ),
+        ({"api_version": "2024-10-21"}, "api_version: expected none but for dialect \"azure\", got '2024-10-21'"),
+        ({"dialect": "azure", "api_version": ""}, "api_version: expected a non-empty string"),
         ({"api_key": "x"}, "api_key: unknown key; did you mean 'api_key_env'?"),
         ({"api_key_env": 3}, "api_key_env: expected a list, got a value that is not shown"),
         ({"api_key_env": ["A", 3]}, f"api_key_env[1]: {NOT_A_KEY}"),

@@ -12,7 +12,7 @@ from requests.exceptions import InvalidJSONError
 
 from holyroute.config.credentials import Credential
 from holyroute.core.target import Provider, Target
-from holyroute.dialects import openai
+from holyroute.dialects import openai, wire
 
 URL = "https://api.example.com/v1/chat/completions"
 BODY = {"model": "m", "messages": []}
@@ -108,7 +108,7 @@ def test_a_renamed_request_changes_nothing_else() -> None:
 def test_a_shown_request_is_masked() -> None:
     """Everything that could hold a credential is hidden; what is sent is left as it is."""
     original = prepared(headers={"Authorization": "Bearer secret", "X-Anything": "secret", "Accept": "x/y"})
-    shown = openai.without_credentials(original)
+    shown = wire.without_credentials(original)
 
     assert "secret" not in str(shown.headers)
     assert (shown.headers["accept"], shown.headers["AUTHORIZATION"]) == ("x/y", "***")
