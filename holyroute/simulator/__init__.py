@@ -1,4 +1,4 @@
-"""An OpenAI-compatible provider with faults to order, on real sockets of the loopback interface.
+"""A provider with faults to order, on real sockets of the loopback interface, in OpenAI's, Azure's or Anthropic's form.
 
 For tests and rehearsals: start one, point a client at its `base_url`, script an outage, read what the provider saw.
 """

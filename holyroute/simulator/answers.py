@@ -1,4 +1,4 @@
-"""The bytes of OpenAI-shaped answers: completions, streams of events, errors.
+"""What a model answers, and the bytes of OpenAI-shaped answers: completions, streams of events, errors.
 
 The good answer is a function of the request, so that a test can tell whose answer it got and what it cost:
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from holyroute.simulator import answers
 from holyroute.simulator.answers import Answer, Events
+from holyroute.simulator.forms import OPENAI
 
 if TYPE_CHECKING:
     from holyroute.core.clock import Clock
@@ -55,6 +56,7 @@ class Exchange:
 
     Attributes:
         request, connection: what arrived, and where.
+        form: of the answer, as the path asks for it.
         answer: the good answer to it.
         number: counts the requests of one simulator from 1.
         model: the model asked for; None when the request named none.
@@ -72,6 +74,7 @@ class Exchange:
         self.connection = connection
         self.request = request
         self.clock = clock
+        self.form = OPENAI
         self.answer = Answer()
         self.number = 0
         self.model: str | None = None
@@ -92,7 +95,11 @@ class Exchange:
 
     def events(self, answer: Answer) -> Events:
         """The events of a stream that carries this answer."""
-        return answers.events(answer, include_usage=self.include_usage)
+        return self.form.events(answer, self.include_usage)
+
+    def completion(self, answer: Answer) -> bytes:
+        """The body of this answer."""
+        return self.form.completion(answer)
 
     def head(self, status: int, content_type: str | None, *, length: int | None = None, headers: Pairs = ()) -> bytes:
         """Status line and headers. `length` None: the body is not framed by a length; say how in `headers`."""
@@ -118,7 +125,7 @@ class Exchange:
         if self.request.stream:
             body = b"".join(map(answers.chunk, self.events(answer).all())) + answers.END
             return self.stream_head(framing.headers), body
-        body, headers = answers.completion(answer), list(framing.headers)
+        body, headers = self.completion(answer), list(framing.headers)
         if framing.gzip:
             import gzip
 

@@ -1,4 +1,4 @@
-"""The Simulator: an OpenAI-compatible provider on a real loopback socket, with faults to order."""
+"""The Simulator: a provider on a real loopback socket, with faults to order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_NAMED = 1_000
 
 @dataclass(eq=False)
 class Simulator:
-    """An OpenAI-compatible provider which answers, fails, stalls and counts as told. A context manager.
+    """A provider which answers, fails, stalls and counts as told. A context manager.
 
     >>> with Simulator() as provider:
     ...     provider.script("gpt-4.1", faults.status(503), faults.ok())
@@ -41,13 +41,16 @@ class Simulator:
     in the model's name (`sim:503`, `sim:drip:0.5`), 503 when the profile says unavailable, the good answer.
     `holyroute.simulator.answers` documents the text and the tokens of the good answer.
 
+    The path says in which form it speaks: OpenAI's below `{base_url}/chat/completions`, Anthropic's below
+    `{base_url}/messages`, Azure's below `/openai/deployments/MODEL/chat/completions`.
+
     Attributes:
         models: name → profile; None answers for any model, at once and free of charge.
         port: 0 lets the system choose; afterwards, the port in use. Only 127.0.0.1 is bound.
         seed: of latencies and unavailability; each model has its own sequence.
         time_scale: factor for the latencies of the profiles and the window of the limits, not for the arguments of
             faults: 0.01 runs a benchmark a hundred times faster.
-        api_keys: when given, a request needs one of them (bearer token or `api-key` header).
+        api_keys: when given, a request needs one of them (bearer token, `api-key` or `x-api-key` header).
         path: base path of the API.
         limits: name of a model → `Limit`, enforced with 429 and Retry-After.
         keep: how many requests `seen` remembers; 0 for none. Counters are exact in any case.
@@ -183,12 +186,14 @@ class Simulator:
     def _receive(self, exchange: Exchange) -> Fault:
         """Count a request and choose how to answer it."""
         request = exchange.request
-        if not reading.is_chat(request, self.path):
+        form = reading.form_of(request, self.path)
+        if form is None:
             self._journal.arrive(exchange)
             return self._other(exchange)
+        exchange.form = form
         model = exchange.model = reading.model_of(request)
         self._journal.arrive(exchange)
-        if problem := self._unauthorized(exchange) or reading.mistake(request, model):
+        if problem := self._unauthorized(exchange) or reading.mistake(request, model, form):
             return problem
         assert model is not None
         self._prepare(exchange, model)
@@ -207,12 +212,12 @@ class Simulator:
         return faults.status(401)
 
     def _prepare(self, exchange: Exchange, model: str) -> None:
-        messages = exchange.request.json["messages"]
+        messages = reading.conversation(exchange.request)
         profile = (self.models or {}).get(model)
         tokens = profile.completion_tokens if profile else None
         content = answers.text_for(messages, tokens or 0)
         exchange.answer = Answer(
-            id=f"chatcmpl-{exchange.number}",
+            id=f"{exchange.form.id_prefix}{exchange.number}",
             created=int(self.clock.wall()),
             model=model,
             content=content,

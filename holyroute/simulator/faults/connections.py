@@ -57,7 +57,7 @@ def cut_unframed() -> Fault:
 
     def play(exchange: Exchange) -> None:
         exchange.connection.keep_alive = False
-        body = answers.completion(exchange.answer)
+        body = exchange.completion(exchange.answer)
         exchange.hang_up(exchange.head(200, "application/json") + body[: len(body) // 2])
 
     return Fault("cut-unframed", play)
@@ -67,7 +67,7 @@ def bad_chunk() -> Fault:
     """A chunked body with a chunk whose size is no number."""
 
     def play(exchange: Exchange) -> None:
-        body = answers.completion(exchange.answer)
+        body = exchange.completion(exchange.answer)
         head = exchange.head(200, "application/json", headers=[("Transfer-Encoding", "chunked")])
         exchange.hang_up(head + answers.chunk(body[: len(body) // 2]) + b"no-size\r\n" + body[len(body) // 2 :])
 
@@ -78,7 +78,7 @@ def cut_gzip() -> Fault:
     """A gzip body cut in the middle, with the Content-Length of what is left: only the decoder can notice."""
 
     def play(exchange: Exchange) -> None:
-        packed = gzip.compress(answers.completion(exchange.answer), mtime=0)
+        packed = gzip.compress(exchange.completion(exchange.answer), mtime=0)
         half = packed[: len(packed) // 2]
         exchange.reply(200, half, headers=[("Content-Encoding", "gzip")])
 

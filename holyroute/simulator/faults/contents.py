@@ -129,8 +129,7 @@ def absurd_usage() -> Fault:
 
 def error_in_200(code: int = 500) -> Fault:
     """Status 200, but the body is the error object which belongs to another status."""
-    body = error_body(code)
-    return Fault("error-in-200", lambda exchange: exchange.reply(200, body))
+    return Fault("error-in-200", lambda exchange: exchange.reply(200, error_body(exchange, code)))
 
 
 def invalid_json() -> Fault:

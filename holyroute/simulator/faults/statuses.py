@@ -1,4 +1,4 @@
-"""Answers with an error status, in the shapes in which OpenAI and its look-alikes send them."""
+"""Answers with an error status, in the shapes in which providers send them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from email.utils import formatdate
 
 from holyroute.simulator import answers
 from holyroute.simulator.exchange import Exchange, Fault, Pairs
+from holyroute.simulator.forms import Told
 
 _ERRORS: dict[int, tuple[str, str | None, str]] = {
     400: ("invalid_request_error", None, "The request is not valid."),
@@ -42,11 +43,12 @@ class Error:
     param: str | None = None
 
 
-def error_body(status: int, error: Error | None = None) -> bytes:
-    """An OpenAI-shaped error body for a status."""
+def error_body(exchange: Exchange, status: int, error: Error | None = None) -> bytes:
+    """An error body for a status, in the form in which the exchange is held."""
     given = error or Error()
     kind, code, message = _ERRORS.get(status, ("server_error" if status >= 500 else "api_error", None, "Error."))
-    return answers.error(given.message or message, given.type or kind, given.code or code, given.param)
+    told = Told(given.message or message, given.type or kind, given.code or code, given.param)
+    return exchange.form.error(status, told)
 
 
 def status(
@@ -61,9 +63,8 @@ def status(
     `retry_after` is sent as it is given: a number of seconds (whole or not), a date, or rubbish.
     """
     lines = [*headers] if retry_after is None else [("Retry-After", str(retry_after)), *headers]
-    body = error_body(code, error)
     name = f"{code}" if retry_after is None else f"{code}:{retry_after}"
-    return Fault(name, lambda exchange: exchange.reply(code, body, headers=lines))
+    return Fault(name, lambda exchange: exchange.reply(code, error_body(exchange, code, error), headers=lines))
 
 
 def retry_after_date(seconds: float = 2.0, code: int = 429) -> Fault:
@@ -71,7 +72,7 @@ def retry_after_date(seconds: float = 2.0, code: int = 429) -> Fault:
 
     def play(exchange: Exchange) -> None:
         date = formatdate(exchange.clock.wall() + seconds, usegmt=True)
-        exchange.reply(code, error_body(code), headers=[("Retry-After", date)])
+        exchange.reply(code, error_body(exchange, code), headers=[("Retry-After", date)])
 
     return Fault(f"retry-after-date:{seconds:g}", play)
 
@@ -96,7 +97,7 @@ def context_length(limit: int = 8192) -> Fault:
         tokens = max(exchange.answer.prompt_tokens, limit + 1)
         message = f"This model's maximum context length is {limit} tokens, but your messages have {tokens} tokens."
         error = Error(code="context_length_exceeded", message=message, param="messages")
-        exchange.reply(400, error_body(400, error))
+        exchange.reply(400, error_body(exchange, 400, error))
 
     return Fault("context-length", play)
 
@@ -112,7 +113,7 @@ def model_not_found() -> Fault:
 
     def play(exchange: Exchange) -> None:
         message = f"The model `{exchange.model}` does not exist or you do not have access to it."
-        exchange.reply(404, error_body(404, Error(message=message)))
+        exchange.reply(404, error_body(exchange, 404, Error(message=message)))
 
     return Fault("model-not-found", play)
 
@@ -129,7 +130,7 @@ def no_prefill() -> Fault:
     def play(exchange: Exchange) -> None:
         last = exchange.request.json["messages"][-1:]
         if any(role == "assistant" for role, _ in answers.texts(last)):
-            exchange.reply(400, error_body(400, error))
+            exchange.reply(400, error_body(exchange, 400, error))
         else:
             exchange.deliver(exchange.answer)
 

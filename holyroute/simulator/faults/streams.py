@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from holyroute.simulator import answers
 from holyroute.simulator.exchange import Exchange, Fault
+from holyroute.simulator.forms import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,13 +94,11 @@ def malformed_event(after: int = 1) -> Fault:
 
 def error_event(after: int = 1) -> Fault:
     """An error object comes as an event after so many tokens, then the stream ends in good order."""
-    error = (
-        b"data: " + answers.error("The server had an error while processing your request.", "server_error") + b"\n\n"
-    )
+    told = Told("The server had an error while processing your request.", "server_error")
 
     def play(exchange: Exchange) -> None:
         exchange.send(_beginning(exchange, after))
-        exchange.finish(answers.chunk(error) + answers.END)
+        exchange.finish(answers.chunk(exchange.form.error_event(500, told)) + answers.END)
 
     return Fault(f"error-event:{after}", play)
 
