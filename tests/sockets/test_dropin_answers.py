@@ -13,7 +13,7 @@ import pytest
 import requests
 
 import holyroute
-from holyroute import sessions
+from holyroute import dropin
 from holyroute.core.clock import Clock
 from holyroute.engine.router import Router
 from holyroute.simulator import Simulator, faults
@@ -44,7 +44,7 @@ def break_it(provider: Simulator, fault: faults.Step) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "_substituted", set())
+    monkeypatch.setattr(dropin, "_substituted", set())
 
 
 @pytest.fixture

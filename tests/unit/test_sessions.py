@@ -15,7 +15,7 @@ import holyroute
 from holyroute import sessions
 from holyroute.config.environment import settings_for
 from holyroute.core.call import Selection
-from holyroute.sessions import RoutingOptions
+from holyroute.dropin import RoutingOptions, Sending
 from holyroute.transport.adapter import Adapter, twin_of
 from holyroute.transport.pools import ResendOnce
 from holyroute.transport.settings import pooled_adapter
@@ -30,7 +30,8 @@ def session() -> holyroute.Session:
 
 
 def read(session: holyroute.Session, **options: Any) -> Any:
-    return session._read(requests.Request("POST", URL, json=BODY).prepare(), options)
+    sending = Sending(session, session, requests.Session().send, options)
+    return sending.read(requests.Request("POST", URL, json=BODY).prepare())
 
 
 @pytest.mark.parametrize(
