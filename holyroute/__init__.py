@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from holyroute import _surface
+
 if TYPE_CHECKING:
     from requests import ConnectionError as ConnectionError  # noqa: A004 - requests' name
     from requests import ConnectTimeout as ConnectTimeout
@@ -28,9 +30,21 @@ if TYPE_CHECKING:
     from requests import TooManyRedirects as TooManyRedirects
     from requests import URLRequired as URLRequired
     from requests import codes as codes
-    from requests import packages as packages
-    from requests import utils as utils
 
+    from holyroute import adapters as adapters
+    from holyroute import api as api
+    from holyroute import auth as auth
+    from holyroute import certs as certs
+    from holyroute import compat as compat
+    from holyroute import cookies as cookies
+    from holyroute import exceptions as exceptions
+    from holyroute import hooks as hooks
+    from holyroute import models as models
+    from holyroute import packages as packages
+    from holyroute import sessions as sessions
+    from holyroute import status_codes as status_codes
+    from holyroute import structures as structures
+    from holyroute import utils as utils
     from holyroute.api import delete as delete
     from holyroute.api import get as get
     from holyroute.api import head as head
@@ -93,6 +107,7 @@ _OWN_MODULES = ("api", "exceptions", "sessions", "simulator", "testing")
 __version__: str = requests.__version__  # type: ignore[attr-defined] # scripts compare the version of requests
 __all__ = sorted({*requests.__all__, *_HOMES})  # noqa: PLE0605
 
+_surface.alias()
 globals().update({name: getattr(requests, name) for name in __all__ if name not in _HOMES})
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from holyroute import _surface
 from holyroute.sessions import RoutingMixin
 from holyroute.transport.settings import pooled_adapter
 
@@ -73,3 +74,6 @@ def patch(url: str, data: Any = None, **kwargs: Any) -> Response:
 def delete(url: str, **kwargs: Any) -> Response:
     """Send a DELETE request."""
     return request("delete", url, **kwargs)
+
+
+_surface.hand_on(__name__)

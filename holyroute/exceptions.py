@@ -45,6 +45,8 @@ from requests.exceptions import (
     URLRequired,
 )
 
+from holyroute import _surface
+
 if TYPE_CHECKING:
     from holyroute.core.trace import Trace
 
@@ -141,3 +143,5 @@ __all__ = [
     "URLRequired",
     "UnrewindableBodyError",
 ]
+
+_surface.hand_on(__name__)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from urllib3.util.retry import Retry
 
-from holyroute import attempting, context
+from holyroute import _surface, attempting, context
 from holyroute.config.environment import merged_settings
 from holyroute.core.call import Selection
 from holyroute.dropin import RoutingOptions, Sending
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import os
 
     from requests import PreparedRequest, Response
+    from requests.sessions import SessionRedirectMixin as SessionRedirectMixin  # noqa: PLC0414 - found here by type checkers
+    from requests.sessions import merge_hooks as merge_hooks  # noqa: PLC0414
+    from requests.sessions import merge_setting as merge_setting  # noqa: PLC0414
 
     from holyroute.config.schema import Config
     from holyroute.engine.router import Router
@@ -111,8 +114,4 @@ def standard_retry() -> Retry:
     )
 
 
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """What `requests.sessions` has besides, for scripts that reach into it."""
-        return getattr(requests.sessions, name)
+_surface.hand_on(__name__)  # for scripts that reach into `requests.sessions`

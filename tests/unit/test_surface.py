@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 import requests
@@ -78,6 +79,89 @@ def test_submodules_are_reached_as_attributes() -> None:
     assert holyroute.packages.urllib3 is requests.packages.urllib3
 
 
+@pytest.mark.parametrize(
+    "name", [*SUBMODULES, "packages.urllib3", "packages.urllib3.util.retry", "packages.urllib3.exceptions"]
+)
+def test_submodules_are_imported_by_name(name: str) -> None:
+    """`import holyroute.adapters` and what lies deeper give requests' own modules."""
+    ours = importlib.import_module(f"holyroute.{name}")
+
+    assert ours is importlib.import_module(f"requests.{name}")
+
+
+def test_names_are_imported_from_submodules() -> None:
+    """The import lines of scripts work with one word changed."""
+    scope: dict[str, Any] = {}
+    lines = """
+from holyroute.adapters import HTTPAdapter
+from holyroute.auth import HTTPBasicAuth
+from holyroute.exceptions import ConnectionError, RequestException
+from holyroute.packages.urllib3.util.retry import Retry
+from holyroute.sessions import _basic_auth_str, SessionRedirectMixin
+from holyroute.structures import CaseInsensitiveDict
+"""
+    theirs: dict[str, Any] = {}
+    exec(lines, scope)  # noqa: S102 - import lines of a script
+    exec(lines.replace("holyroute", "requests"), theirs)  # noqa: S102
+
+    assert {name: scope[name] for name in theirs if name != "__builtins__"} == {
+        name: value for name, value in theirs.items() if name != "__builtins__"
+    }
+
+
+@pytest.mark.parametrize("name", ["api", "exceptions", "sessions"])
+def test_our_modules_stand_before_those_of_requests(name: str) -> None:
+    """What is not ours is read from there, written there, patched there and taken back."""
+    ours = importlib.import_module(f"holyroute.{name}")
+    theirs = importlib.import_module(f"requests.{name}")
+    theirs.planted = 1  # type: ignore[attr-defined]
+
+    assert ours.planted == 1
+    assert "planted" in dir(ours)
+
+    ours.planted = 2  # type: ignore[attr-defined]
+    assert theirs.planted == 2
+
+    with mock.patch.object(ours, "planted", 3):
+        assert (ours.planted, theirs.planted) == (3, 3)
+    assert (ours.planted, theirs.planted) == (2, 2)
+
+    del ours.planted
+    assert not hasattr(theirs, "planted")
+    assert ours.__name__ == f"holyroute.{name}"
+
+
+def test_a_patched_name_of_both_is_patched_in_both() -> None:
+    """An exception that a test replaces is replaced for requests too; what is ours is replaced only here."""
+    with mock.patch("holyroute.exceptions.Timeout", int), mock.patch("holyroute.sessions.Session", int):
+        assert requests.exceptions.Timeout is int
+        assert requests.sessions.Session is requests.Session
+        assert holyroute.sessions.Session is int
+
+    assert requests.exceptions.Timeout is holyroute.exceptions.Timeout is requests.Timeout
+    assert holyroute.sessions.Session is holyroute.Session
+
+
+def test_a_patched_function_of_the_module_is_used() -> None:
+    """`mock.patch("….api.request")` answers for the verbs, as in requests."""
+    with mock.patch("holyroute.api.request", return_value="planted"):
+        assert holyroute.get("https://api.example.com") == "planted"
+
+
+IN_EXCEPTIONS_ONLY = {"Any", "TYPE_CHECKING", "BaseHTTPError", "CompatJSONDecodeError", "annotations"}
+
+
+def test_star_imports_of_our_modules_give_what_requests_gives() -> None:
+    """All public names of the module behind, with ours in their place."""
+    for name in ("api", "sessions", "exceptions"):
+        scope: dict[str, Any] = {}
+        theirs: dict[str, Any] = {}
+        exec(f"from holyroute.{name} import *", scope)  # noqa: S102 - a star import cannot stand in a function
+        exec(f"from requests.{name} import *", theirs)  # noqa: S102
+
+        assert theirs.keys() - scope.keys() <= IN_EXCEPTIONS_ONLY
+
+
 def test_exceptions_of_requests_are_all_here() -> None:
     """Also those that nobody imports by name."""
     theirs = {name for name, value in vars(requests.exceptions).items() if isinstance(value, type)}
@@ -114,7 +198,7 @@ import requests
 opened.clear()
 known = set(sys.modules)
 import holyroute
-imported = sorted(set(sys.modules) - known)
+imported = sorted(name for name in set(sys.modules) - known if sys.modules[name].__name__ == name)  # no aliases
 files = [name for event, name in opened if event == "open" and not name.endswith((".py", ".pyc"))]
 sockets = [event for event, _ in opened if event.startswith("socket.")]
 threads = threading.active_count()
@@ -127,11 +211,11 @@ HEAVY = {"click", "rich", "tenacity", "cachetools", "tomllib", "platformdirs", "
 def test_importing_is_cheap(tmp_path: Path) -> None:
     """No extra, no engine, no file, no socket, no thread; doors load the engine, and still nothing heavy."""
     done = subprocess.run(
-        [sys.executable, "-c", LEAN], cwd=tmp_path, env={}, capture_output=True, check=True, timeout=15
+        [sys.executable, "-B", "-c", LEAN], cwd=tmp_path, env={}, capture_output=True, check=True, timeout=15
     )
     imported, files, sockets, threads, modules, later = json.loads(done.stdout)
 
-    assert [name for name in imported if name.startswith("holyroute")] == ["holyroute"]
+    assert [name for name in imported if name.startswith("holyroute")] == ["holyroute", "holyroute._surface"]
     assert len(imported) < 5
     assert (files, sockets, threads) == ([], [], 1)
     assert HEAVY & set(modules) == set()

@@ -1,0 +1,1 @@
+from requests.auth import *

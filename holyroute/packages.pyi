@@ -1,0 +1,2 @@
+import idna as idna
+import urllib3 as urllib3
