@@ -73,6 +73,9 @@ if TYPE_CHECKING:
     from holyroute.exceptions import HolyRouteError as HolyRouteError
     from holyroute.exceptions import InvalidRequest as InvalidRequest
     from holyroute.exceptions import StreamInterrupted as StreamInterrupted
+    from holyroute.installation import install as install
+    from holyroute.installation import installed as installed
+    from holyroute.installation import uninstall as uninstall
     from holyroute.sessions import RoutingMixin as RoutingMixin
     from holyroute.sessions import Session as Session
     from holyroute.sessions import session as session
@@ -92,6 +95,7 @@ _HOMES = {
     **dict.fromkeys(_VERBS, "holyroute.api"),
     **dict.fromkeys(_ERRORS, "holyroute.exceptions"),
     **dict.fromkeys(("RoutingMixin", "Session", "session", "standard_retry"), "holyroute.sessions"),
+    **dict.fromkeys(("install", "installed", "uninstall"), "holyroute.installation"),
     **dict.fromkeys(("direct", "routing", "trace_of"), "holyroute.context"),
     **dict.fromkeys(("Completion", "Usage"), "holyroute.core.completion"),
     **dict.fromkeys(("CompletionStream", "Delta"), "holyroute.completing"),

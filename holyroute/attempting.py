@@ -13,10 +13,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import requests
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from requests import PreparedRequest, Session
+
+    PlainSession = Session
+else:
+    # Requests' own class, also where `requests_cache.install_cache()` has put another one in its place.
+    PlainSession = next(cls for cls in requests.sessions.Session.__mro__ if cls.__module__ == "requests.sessions")
 
 _MARK = "_holyroute_attempt"  # the attribute of a request that is an attempt's own
 _NAMES = ("adapters", "auth", "cookies")

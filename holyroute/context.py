@@ -31,7 +31,7 @@ class _Shared:
     """The routers that all doors share; a child begins with a lock that nobody holds."""
 
     def __init__(self) -> None:
-        self.routers: dict[Path | None, Router] = {}
+        self.routers: dict[tuple[Path | None, bool], Router] = {}
         self.after_fork()
         forks.register(self)
 
@@ -91,21 +91,27 @@ def trace_of(response: Response) -> Trace | None:
     return trace
 
 
-def router_for(config: Config | str | os.PathLike[str] | None = None) -> Router:
+def router_for(config: Config | str | os.PathLike[str] | None = None, *, cwd_file: bool = True) -> Router:
     """The router of this process for a configuration file; a Config record gets one of its own.
 
-    None is the default router: its configuration is found by the usual rules when it is first needed.
+    None is the default router: its configuration is found by the usual rules when it is first needed, with or without
+    `./holyroute.toml`; where that makes no difference, there is one router for both.
     """
     if isinstance(config, Config):
         return Router(config)
     path = None if config is None else Path(config).expanduser().resolve()
-    router = SHARED.routers.get(path)
+    key = path, cwd_file or path is not None
+    router = SHARED.routers.get(key)
     if router is None:
         with SHARED.lock:
-            router = SHARED.routers.get(path)
+            router = SHARED.routers.get(key)
             if router is None:
-                router = SHARED.routers[path] = Router(load(path))
+                router = SHARED.routers[key] = _router(load(path, cwd_file=cwd_file))
     return router
+
+
+def _router(config: Config) -> Router:
+    return next((one for one in SHARED.routers.values() if one.config == config), None) or Router(config)
 
 
 def reset() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from requests import PreparedRequest, Response
 from requests.auth import AuthBase
@@ -22,7 +22,7 @@ from holyroute import context
 from holyroute.attempting import Scope, scope_of
 from holyroute.config.credentials import fingerprint, is_disabled
 from holyroute.config.environment import settings_for
-from holyroute.core.call import Call, Origin, Selection
+from holyroute.core.call import Call, Origin
 from holyroute.core.reply import rewind
 from holyroute.dialects import openai
 from holyroute.failure import as_requests_would, exception_of, without_key
@@ -30,16 +30,15 @@ from holyroute.transport.adapter import PER_OPERATION, Adapter, twin_of
 from holyroute.transport.stream import StreamBody, timed
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from requests import Session
 
-    from holyroute.config.schema import Config, TimeSettings
+    from holyroute.config.schema import TimeSettings
     from holyroute.core.outcome import Outcome
     from holyroute.core.target import Target
+    from holyroute.door import Door
     from holyroute.engine.attempt import Attempt, Candidate
-    from holyroute.engine.router import Router
 
 logger = logging.getLogger("holyroute")
 
@@ -47,27 +46,6 @@ logger = logging.getLogger("holyroute")
 _PASSING_HEADERS = {"baggage", "cache-control", "content-length", "sentry-trace", "traceparent", "tracestate"}
 
 _substituted: set[tuple[str, str, str]] = set()  # what was already said: model asked, target, text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingOptions:
-    """How a door routes. Pickles with a session; the router does not."""
-
-    config: Config | str | os.PathLike[str] | None = None
-    selection: Selection = Selection()  # noqa: RUF009 - frozen
-    raise_on_exhaustion: bool = False
-
-
-class Door(Protocol):
-    """Whose settings a send is routed by: a session of ours, or what was installed."""
-
-    @property
-    def routing_options(self) -> RoutingOptions:
-        """How it routes."""
-
-    @property
-    def router(self) -> Router:
-        """The engine behind it; made when it is first needed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import requests
 from urllib3.util.retry import Retry
 
-from holyroute import _surface, attempting, context
+from holyroute import _surface, context
+from holyroute.attempting import PlainSession, show_attempts
 from holyroute.config.environment import merged_settings
 from holyroute.core.call import Selection
-from holyroute.dropin import RoutingOptions, Sending
+from holyroute.door import RoutingOptions
+from holyroute.dropin import Sending
 from holyroute.exceptions import ConfigurationError
 from holyroute.transport.adapter import close_twin
 from holyroute.transport.settings import pooled_adapter
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from holyroute.engine.router import Router
 
 
-class RoutingMixin(requests.Session):
+class RoutingMixin(PlainSession):
     """Routes the chat completions that a session sends; everything else goes through untouched.
 
     Mix it into a session class of your own: `class MySession(RoutingMixin, TheirSession)`. The one hook is `send`.
     """
 
-    __attrs__ = [*requests.Session.__attrs__, "routing_options"]  # noqa: RUF012 - the pickle contract of requests
+    __attrs__ = [*PlainSession.__attrs__, "routing_options"]  # noqa: RUF012 - the pickle contract of requests
     routing_options: RoutingOptions = RoutingOptions()
     _router: Router | None = None
 
@@ -57,7 +58,7 @@ class RoutingMixin(requests.Session):
         super().close()
 
 
-attempting.show_attempts(RoutingMixin)
+show_attempts(RoutingMixin)
 
 
 class Session(RoutingMixin):

@@ -30,6 +30,7 @@ FLOORS = [
         "client",
         "completing",
         "context",
+        "door",
         "dropin",
         "failure",
         "flask",
@@ -38,7 +39,7 @@ FLOORS = [
     },
     {"testing"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "_site"},
 ]
 
 # An error carries its trace: `exceptions` names the type, and imports nothing at run time.

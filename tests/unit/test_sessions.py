@@ -15,7 +15,8 @@ import holyroute
 from holyroute import sessions
 from holyroute.config.environment import settings_for
 from holyroute.core.call import Selection
-from holyroute.dropin import RoutingOptions, Sending
+from holyroute.door import RoutingOptions
+from holyroute.dropin import Sending
 from holyroute.transport.adapter import Adapter, twin_of
 from holyroute.transport.pools import ResendOnce
 from holyroute.transport.settings import pooled_adapter
