@@ -1,14 +1,13 @@
-"""A script as people write it; only the import line has changed.
+"""A script as people write it. It knows nothing of failover, and it is not edited: it is started in another way.
 
     CHAT_URL=http://127.0.0.1:8099/v1/chat/completions CHAT_KEY=none python legacy_script.py
 
-It reads its endpoint from CHAT_URL and its key from CHAT_KEY. Where prompts may go when the endpoint fails stands in
-the owner's holyroute.toml, not here.
+It reads its endpoint from CHAT_URL and its key from CHAT_KEY.
 """
 
 import os
 
-import holyroute as requests
+import requests
 
 response = requests.post(
     os.environ["CHAT_URL"],

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "holyroute.toml"
 VARIABLE = "HOLYROUTE_CONFIG"
+UNDER_RUN = "HOLYROUTE_RUN"  # set by `holyroute run`: what lies in the folder of a program decides nothing
 
 _WRITABLE_BY_OTHERS = 0o022
 
@@ -40,7 +41,7 @@ def find(path: str | os.PathLike[str] | None, env: Mapping[str, str], *, cwd_fil
         return _read(_absolute(path))
     if named := env.get(VARIABLE, "").strip():
         return _read(_absolute(named), named_by=VARIABLE)
-    if cwd_file and (found := _read_if_trusted(Path(FILE_NAME).absolute())) is not None:
+    if cwd_file and not env.get(UNDER_RUN) and (found := _read_if_trusted(Path(FILE_NAME).absolute())) is not None:
         return found
     return _read(user_file()) if _is_file(user_file()) else None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holyroute.config.find import find, parse
+from holyroute.config.handover import consent
 from holyroute.config.problems import BUILT_IN, ENVIRONMENT, KEYWORDS, Place
 from holyroute.config.validate import SETTINGS, build
 
@@ -31,7 +32,8 @@ def load(
 
     Args:
         path: The TOML file. Otherwise `HOLYROUTE_CONFIG` names it, or `./holyroute.toml` or the user's own is taken.
-        env: The environment; `os.environ` unless given. `HOLYROUTE_TIME_DEADLINE=30` sets `time.deadline`.
+        env: The environment; `os.environ` unless given. `HOLYROUTE_TIME_DEADLINE=30` sets `time.deadline`;
+            `HOLYROUTE_FAILOVER_TO` names a model or provider that calls may go to wherever they fail.
         cwd_file: Whether `./holyroute.toml` may be read. Even then it must be writable by its owner, the user, alone.
         **overrides: Sections in the shape of the file: `time={"deadline": 30}`.
 
@@ -50,6 +52,7 @@ def load(
         _merge(tables, found.tables, (origins, found.path))
     _merge(tables, _from_environment(env), (origins, ENVIRONMENT))
     _merge(tables, overrides, (origins, KEYWORDS))
+    _merge(tables, consent(env, tables), (origins, ENVIRONMENT))
     return build(tables, origins, BUILT_IN if found is None else found.path)
 
 

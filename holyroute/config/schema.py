@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from holyroute.core.target import FailoverList, Provider, Route, Target
 
 
+ANYWHERE = "*"  # the source of a failover list that holds for every call, wherever it goes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSettings:
     """Seconds. `deadline`, `connect` and `read` are for `Client`; drop-in calls keep what the script wrote."""
@@ -103,7 +106,7 @@ class Config:
     providers: Mapping[str, Provider]
     models: Mapping[str, Target]
     routes: Mapping[str, Mapping[str, Route]]  # task → priority → route
-    failover: Mapping[str, FailoverList]  # host, provider or model → list
+    failover: Mapping[str, FailoverList]  # host, provider, model or `ANYWHERE` → list
     latency: Mapping[str, float]  # latency class → seconds
     time: TimeSettings = field(default_factory=TimeSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from holyroute.config.schema import ANYWHERE
 from holyroute.core.call import route_named
 from holyroute.core.target import FailoverList, Provider, Target
 from holyroute.engine.attempt import Candidate
@@ -132,8 +133,12 @@ class Selector:
         )
 
     def _failovers(self, own: Target) -> list[FailoverList]:
-        """The list for a target, if there is one: the most specific counts; an empty one means nobody."""
-        return [self._config.failover[source] for source in _sources(own) if source in self._config.failover][:1]
+        """The list for a target: the most specific counts, an empty one means nobody; then who may always be asked."""
+        lists = self._config.failover
+        own_list = [lists[source] for source in _sources(own) if source in lists][:1]
+        if ANYWHERE not in lists or (own_list and own_list[0].owned and not own_list[0].targets):
+            return own_list
+        return [*own_list, lists[ANYWHERE]]
 
     def _substitutes(self, own: Target, entries: list[FailoverList]) -> tuple[list[Target], list[Target]]:
         """Who may answer in place of a target, and who could but for the owner's consent; each once."""
@@ -212,11 +217,11 @@ def _agrees(entry: FailoverList, own: Target, target: Target) -> bool:
     """Whether prompts for `own` may go to `target`: nobody's prompt leaves its host because we think it should.
 
     Within one host the built-in lists suffice. Another host needs an entry of the owner's; and from a private host to a
-    public one the entry must name the host it starts from.
+    public one the entry must name the host it starts from, or say that it holds anywhere.
     """
     if _same_host(own, target):
         return True
-    names_host = entry.source in {own.provider.host, own.provider.name}
+    names_host = entry.source in {own.provider.host, own.provider.name, ANYWHERE}
     leaves_home = own.provider.is_private and not target.provider.is_private
     return entry.owned and (names_host or not leaves_home)
 

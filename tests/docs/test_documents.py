@@ -68,8 +68,12 @@ def test_the_thread_pool_example_loses_nothing() -> None:
     assert "answered: 100 of 100" in shown
 
 
-def test_the_legacy_script_answers_through_an_outage(tmp_path: Path) -> None:
-    """Only its import line changed; the owner's file says where its prompts may go."""
+INSTALLING = "import holyroute, runpy, sys; holyroute.install(); runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+@pytest.mark.parametrize("start", [["-m", "holyroute", "run"], ["-c", INSTALLING]], ids=["run", "install"])
+def test_the_legacy_script_answers_through_an_outage(tmp_path: Path, start: list[str]) -> None:
+    """Not a word of it changed; the owner's file says where its prompts may go."""
     with Simulator() as provider, Simulator() as backup:
         provider.always("gpt-4.1", 503)
         config = tmp_path / "holyroute.toml"
@@ -84,17 +88,18 @@ def test_the_legacy_script_answers_through_an_outage(tmp_path: Path) -> None:
             """
         )
         url = provider.base_url + "/chat/completions"
-        shown = run("legacy_script.py", CHAT_URL=url, CHAT_KEY="test-key-a", HOLYROUTE_CONFIG=str(config))
+        variables = {"CHAT_URL": url, "CHAT_KEY": "test-key-a", "HOLYROUTE_CONFIG": str(config)}
+        shown = run("legacy_script.py", *start, **variables)
         asked = [one.model for one in (*provider.seen, *backup.seen)]
 
     assert "Say hello." in shown
     assert asked == ["gpt-4.1", "substitute"]
 
 
-def run(example: str, **environment: str) -> str:
+def run(example: str, *start: str, **environment: str) -> str:
     """What an example prints."""
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / example],
+        [sys.executable, *start, ROOT / "examples" / example],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

@@ -20,6 +20,7 @@ from requests import post as earlier_post
 from requests.adapters import HTTPAdapter
 
 import holyroute
+from holyroute import context
 from holyroute.engine.router import Router
 from holyroute.installation import _PATCH
 from holyroute.simulator import faults
@@ -544,7 +545,7 @@ def test_the_folder_says_nothing(
     own = hermetic / "holyroute" / "config.toml"
     own.parent.mkdir()
     own.write_text(text)
-    holyroute.context.reset()
+    context.reset()
     with holyroute.installed():
         assert post(requests.Session(), a).status_code == 200
     assert b.attempts() == 1
