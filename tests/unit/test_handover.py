@@ -62,9 +62,7 @@ def test_an_unknown_name_is_a_mistake(tables: dict[str, Any]) -> None:
     """It says which variable, and what may have been meant; broken tables do not hide it."""
     with pytest.raises(ConfigurationError, match=r"models|providers|HOLYROUTE_FAILOVER_TO"):
         holyroute.load(env={"HOLYROUTE_FAILOVER_TO": "q1"}, cwd_file=False, **{**TABLES, **tables})
-    with pytest.raises(
-        ConfigurationError, match=r"^environment: HOLYROUTE_FAILOVER_TO: unknown .* did you mean 'first'"
-    ):
+    with pytest.raises(ConfigurationError, match=r"^environment: HOLYROUTE_FAILOVER_TO: .* did you mean 'first'"):
         holyroute.load(env={"HOLYROUTE_FAILOVER_TO": "firts"}, cwd_file=False, **TABLES)
 
 
