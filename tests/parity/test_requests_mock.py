@@ -107,3 +107,45 @@ def test_what_nobody_registered_is_the_mocks_complaint(urls: tuple[str, str], se
         session.post(a, json=BODY)
 
     assert mocker.call_count == 1
+
+
+def test_under_install_a_mocker_answers_for_the_scripts_url(urls: tuple[str, str], router: Router) -> None:
+    """It puts itself over our `send` and calls the one that it saw at import: its fault is what the test gets."""
+    a, _ = urls
+    with holyroute.installed(router=router), requests_mock.Mocker() as mocker:
+        mocker.post(a, status_code=503)
+        response = requests.post(a, json=BODY, timeout=5)
+
+    assert response.status_code == 503
+    assert mocker.call_count == 1
+
+
+def test_under_install_a_mounted_adapter_takes_each_attempt(
+    urls: tuple[str, str], answer: dict[str, Any], router: Router
+) -> None:
+    """Mounted on a plain session, it answers for both providers."""
+    a, b = urls
+    adapter = requests_mock.Adapter()
+    adapter.register_uri("POST", a, status_code=503)
+    adapter.register_uri("POST", b, json=answer)
+    with holyroute.installed(router=router), requests.Session() as session:
+        session.mount("https://", adapter)
+
+        assert session.post(a, json=BODY).json() == answer
+    assert [seen.url for seen in adapter.request_history] == [a, b]
+
+
+def test_a_session_that_was_mocked_under_install_is_routed_again(
+    urls: tuple[str, str], answer: dict[str, Any], router: Router
+) -> None:
+    """The mocker leaves a `get_adapter` of its own on the session."""
+    a, b = urls
+    with holyroute.installed(router=router), requests.Session() as session:
+        with requests_mock.Mocker() as mocker:
+            mocker.post(a, status_code=503)
+            session.post(a, json=BODY)
+        with responses.RequestsMock() as mock:
+            mock.post(a, status=503)
+            mock.post(b, json=answer)
+
+            assert session.post(a, json=BODY).json() == answer

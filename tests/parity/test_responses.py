@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,17 +36,24 @@ def text_of(response: requests.Response) -> str:
     return text
 
 
-@pytest.fixture(params=["Session", "functions", "Client", "mixin"])
-def ask(request: pytest.FixtureRequest, router: Router, configured_by_file: None) -> Ask:
+@pytest.fixture(params=["Session", "functions", "Client", "mixin", "install"])
+def ask(request: pytest.FixtureRequest, router: Router, configured_by_file: None) -> Iterator[Ask]:
     """Every door: takes A's URL, returns what was answered."""
     del configured_by_file
-    if request.param == "functions":
+    with holyroute.installed(router=router) if request.param == "install" else nullcontext():
+        yield door(request.param, router)
+
+
+def door(name: str, router: Router) -> Ask:
+    if name == "install":
+        return lambda url: text_of(requests.post(url, json=BODY, headers=KEY, timeout=5))
+    if name == "functions":
         return lambda url: text_of(holyroute.post(url, json=BODY, headers=KEY))
-    if request.param == "Client":
+    if name == "Client":
         client = holyroute.Client(router=router)
         return lambda _: client.chat(MESSAGES, model="ma").content
     session = holyroute.Session(router=router)
-    if request.param == "mixin":
+    if name == "mixin":
         session = type("Theirs", (holyroute.RoutingMixin, requests.Session), {})()
     return lambda url: text_of(session.post(url, json=BODY, headers=KEY))
 
