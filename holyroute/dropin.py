@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from requests import PreparedRequest, Response
 from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
+from requests.exceptions import RequestException
 from requests.hooks import dispatch_hook
 from requests.utils import resolve_proxies
 from urllib3.util.timeout import Timeout
@@ -148,8 +149,18 @@ class Sending:
             self.settings["proxies"] = resolve_proxies(request, self.session.proxies, self.session.trust_env)
 
     def _attempt(self, attempt: Attempt) -> Response:
-        """One attempt, through the session's own adapters; hooks of the user wait for the final answer."""
-        request = attempt.request()
+        """One attempt. What it raises shows the script's own request, except where a redirect led the script on."""
+        origin, request = attempt.call.origin, attempt.request()
+        assert origin is not None
+        try:
+            return self._ask(attempt, request)
+        except RequestException as error:
+            if error.request is request or not attempt.with_callers_key:
+                error.request = origin.request
+            raise
+
+    def _ask(self, attempt: Attempt, request: PreparedRequest) -> Response:
+        """Send through the session's own adapters; hooks of the user wait for the final answer."""
         request.hooks = {"response": _hooks(request, of_auth=True)}
         settings = dict(self.settings, timeout=(attempt.patience.connect, attempt.patience.read))
         scope = self._scope(with_callers_key=attempt.with_callers_key)

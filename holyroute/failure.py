@@ -112,7 +112,8 @@ def as_requests_would(outcome: Outcome, request: PreparedRequest) -> Response:
         error = ReadTimeout(f"no answer within {trace.seconds:.1f} s")
     if error is None:
         return _synthesised(outcome, trace, request)
-    error.request = request  # type: ignore[attr-defined]
+    if isinstance(error, RequestException) and error.request is None:
+        error.request = request
     for line in (*trace.attempts, *trace.skipped):
         error.add_note(f"holyroute: {line}")
     raise error
