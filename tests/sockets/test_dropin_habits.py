@@ -401,6 +401,27 @@ def test_a_redirect_is_followed_within_the_attempt(
     assert b.attempts() == 0
 
 
+@pytest.mark.parametrize("steps", [["307:/v1/chat/completions?hop"] * 9, ["307:/v1/chat/completions?hop", "silent"]])
+def test_an_exception_shows_the_hop_it_came_from(
+    a: Simulator, b: Simulator, session: holyroute.Session, steps: list[str]
+) -> None:
+    """Too many redirects, or silence after one: request and response are those of the hop, as in requests."""
+    b.unplug()
+    shown = []
+    for session_used in (requests.Session(), session):
+        a.script("*", *steps)
+        session_used.max_redirects = 5
+        with pytest.raises(requests.RequestException) as caught:
+            post(session_used, a, timeout=0.3)
+        request, response = caught.value.request, caught.value.response
+        assert request is not None
+        shown.append((type(caught.value), request.url, response is not None and len(response.history)))
+        a.script("*")
+
+    assert shown[1] == shown[0]
+    assert str(shown[1][1]).endswith("?hop")
+
+
 def test_a_hop_is_not_routed_once_more(a: Simulator, b: Simulator, session: holyroute.Session) -> None:
     """A redirect to chat completions that fails there is one failed attempt."""
     a.script("*", "307:/v1/chat/completions", "503")

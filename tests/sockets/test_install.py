@@ -467,6 +467,48 @@ def test_fifty_threads_share_a_session(a: Simulator, configured: Callable[..., C
     assert session.sent == 100
 
 
+FORKING = """
+import os, sys, requests, holyroute
+holyroute.install()
+session = requests.Session()
+def ask(number):
+    body = {"model": "ma", "messages": [{"role": "user", "content": f"question {number}"}]}
+    return session.post(sys.argv[1], json=body, timeout=10).json()["choices"][0]["message"]["content"]
+ask(0)
+child = os.fork()
+wrong = sum(ask(number) != f"Answer to: question {number}" for number in range(50))
+if not child:
+    os._exit(min(wrong, 100))
+print(wrong, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_routes_over_connections_of_its_own(b: Simulator, tmp_path: Path) -> None:
+    """Parent and child ask at once over one plain session, and each reads its own answers, after A had refused."""
+    path = tmp_path / "owner.toml"
+    path.write_text(f"""
+[providers.b]
+base_url = "{b.base_url}"
+[models.mb]
+provider = "b"
+[failover]
+"127.0.0.1:9" = ["mb"]
+""")
+    b.api_keys = None
+    done = subprocess.run(
+        # from 3.12 on Python warns of every fork beside another thread; ours is the watchdog
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, "http://127.0.0.1:9/v1/chat/completions"],
+        env={"HOME": str(tmp_path), "HOLYROUTE_CONFIG": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=15,
+    )
+
+    assert done.stdout == "0 0\n", done.stderr
+    assert len({seen.connection for seen in b.seen}) == 2
+
+
 BAD: dict[str, Any] = {
     "no JSON": {"data": "hello"},
     "no model": {"json": {"messages": MESSAGES}},

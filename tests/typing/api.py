@@ -28,6 +28,11 @@ plain: requests.Session = session
 with holyroute.routing("code_generation", "high"), holyroute.direct():
     pass
 
+holyroute.install("own.toml", task="simple_qa", priority="fast")
+holyroute.uninstall()
+with holyroute.installed(router=session.router):
+    pass
+
 error: requests.ConnectionError = holyroute.AllTargetsFailed("nobody")
 timeout: requests.Timeout = holyroute.DeadlineExceeded("too late")
 value: ValueError = holyroute.ConfigurationError("wrong")
