@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import betamax
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     Ask = Callable[..., requests.Response]
 
 
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # betamax's own, from 3.12 on
 def test_a_tape_holds_every_attempt(
     a: Simulator, b: Simulator, session: requests.Session, ask: Ask, tmp_path: Path
 ) -> None:
