@@ -1,58 +1,68 @@
-"""Sentry hooks into `http.client`, below everything: each attempt is a span and a breadcrumb."""
+"""Sentry hooks into `http.client`, below everything: each attempt is a span. It stays there, so it has a process."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
-import sentry_sdk
-from sentry_sdk.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import requests
-    from sentry_sdk.envelope import Envelope
+    from pathlib import Path
 
     from holyroute.simulator import Simulator
 
+WATCHED = """
+import json, sys
+import requests, sentry_sdk
+from sentry_sdk.transport import Transport
+import holyroute
 
 class Keeping(Transport):
-    """Keeps what would be sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.events: list[Any] = []
-
-    def capture_envelope(self, envelope: Envelope) -> None:
-        """Keep it."""
+    events = []
+    def capture_envelope(self, envelope):
         self.events += [item.payload.json for item in envelope.items]
 
+sentry_sdk.init("https://public@sentry.example.test/1", transport=Keeping(), traces_sample_rate=1.0)
+if sys.argv[2] == "install":
+    holyroute.install()
+    post = requests.post
+else:
+    post = holyroute.Session().post
+with sentry_sdk.start_transaction(name="a call", op="test"):
+    answer = post(sys.argv[1], json={"model": "ma", "messages": []}, timeout=5)
+spans = [
+    (span["description"], span["data"]["http.response.status_code"])
+    for event in Keeping.events for span in event["spans"] if span["op"] == "http.client"
+]
+print(json.dumps([answer.json()["model"], spans]))
+"""
 
-@pytest.fixture
-def sentry() -> Iterator[Keeping]:
-    transport = Keeping()
-    with sentry_sdk.isolation_scope():
-        sentry_sdk.init(
-            dsn="https://public@sentry.example.test/1",
-            transport=transport,
-            traces_sample_rate=1.0,
-            default_integrations=True,
-            auto_enabling_integrations=False,
-        )
-        yield transport
-        sentry_sdk.get_client().close()
-        sentry_sdk.init()
 
+@pytest.mark.parametrize("door", ["install", "Session"])
+def test_each_attempt_has_a_span(a: Simulator, b: Simulator, tmp_path: Path, door: str) -> None:
+    """With its own URL and status, and the trace goes along."""
+    config = tmp_path / "owner.toml"
+    config.write_text(f"""
+[providers.b]
+base_url = "{b.base_url}"
+[models.mb]
+provider = "b"
+[failover]
+"127.0.0.1:{a.port}" = ["mb"]
+""")
+    urls = [f"{one.base_url}/chat/completions" for one in (a, b)]
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, urls[0], door],
+        env={"HOME": str(tmp_path), "HOLYROUTE_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=15,
+    )
 
-def test_each_attempt_has_a_span(
-    a: Simulator, b: Simulator, session: requests.Session, ask: Callable[..., requests.Response], sentry: Keeping
-) -> None:
-    """With its own URL and status."""
-    with sentry_sdk.start_transaction(name="a call", op="test"):
-        response = ask(session.post)
-    (transaction,) = sentry.events
-    told = [(span["description"], span["data"]["http.response.status_code"]) for span in transaction["spans"]]
-
-    assert response.json()["model"] == "mb"
-    assert told == [(f"POST {a.base_url}/chat/completions", 503), (f"POST {b.base_url}/chat/completions", 200)]
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["mb", [[f"POST {urls[0]}", 503], [f"POST {urls[1]}", 200]]]
+    assert all(one.seen[0].headers.get("sentry-trace") for one in (a, b))
