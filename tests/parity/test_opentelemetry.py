@@ -66,6 +66,20 @@ def test_instrumented_first_each_attempt_has_a_span(
     assert requests.Session.send is instrumented
 
 
+def test_an_instrumentation_below_ours_cannot_take_ours_away(
+    a: Simulator, b: Simulator, live: Router, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It marks its own patch, and takes away what bears the mark: ours does not."""
+    monkeypatch.setattr(requests.Session, "send", requests.Session.send)  # put back at the end, whatever stands there
+    RequestsInstrumentor().instrument(tracer_provider=TracerProvider())
+    with holyroute.installed(router=live):
+        RequestsInstrumentor().uninstrument()
+        response = ask(requests.post)
+
+    assert response.json()["model"] == "mb"
+    assert (a.attempts(), b.attempts()) == (1, 1)
+
+
 def test_instrumented_later_the_call_has_a_span(a: Simulator, b: Simulator, live: Router, ask: Ask) -> None:
     """The instrumentation sees one call and its answer; taken away, we are still there."""
     exporter = InMemorySpanExporter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -79,3 +81,20 @@ def test_our_own_session_is_no_cached_one(live: Router, ask: Ask, cached: Callab
     answers = [ask(holyroute.Session(router=live).post) for _ in range(2)]
 
     assert [getattr(answer, "from_cache", False) for answer in answers] == [False, False]
+
+
+EARLY = """
+import requests, requests_cache
+plain = requests.Session
+requests_cache.install_cache("any", backend="memory")
+import holyroute
+holyroute.install()
+print(issubclass(holyroute.Session, requests_cache.CacheMixin), hasattr(plain.send, "__wrapped__"))
+"""
+
+
+def test_a_cache_that_was_there_before_us_is_not_ours() -> None:
+    """Imported after `install_cache()`, our session is still one of requests, and its class is what we patch."""
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, check=True, text=True, timeout=15)
+
+    assert done.stdout == "False True\n"

@@ -102,6 +102,25 @@ def test_at_another_host_a_session_shows_no_cookies_and_no_auth(a: Simulator, ro
     assert session.seen == [(session.auth, {"mine": "1"}), (None, {})]
 
 
+def test_other_sessions_are_shown_as_ever(a: Simulator, b: Simulator, router: Router) -> None:
+    """A class that uses a second session while it sends, to fetch a token for instance, finds it as it is."""
+    other = holyroute.Session(router=router)
+    other.auth = ("other", "password")
+    other.cookies.set("other", "1")
+    seen = []
+
+    class Fetching(requests.Session):
+        def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            other.get(f"{b.base_url}/models", timeout=3)
+            seen.append((other.auth, other.cookies.get_dict()))
+            return super().send(request, **options)
+
+    a.always("*", 503)
+    post(routed(Fetching, router), a)
+
+    assert seen == [(("other", "password"), {"other": "1"})] * 2
+
+
 def test_other_threads_see_the_session_as_ever(a: Simulator, router: Router) -> None:
     """What an attempt is shown is shown to nobody else."""
 
