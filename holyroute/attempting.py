@@ -40,14 +40,13 @@ class Scope:
     def around(self, request: PreparedRequest | None = None) -> Iterator[None]:
         """The attempt is what runs in this block, and wherever the request goes: also to another thread."""
         token = _scope.set(self)
-        if request is not None:
-            setattr(request, _MARK, self)
+        marked = {} if request is None or hasattr(request, _MARK) else vars(request)
+        marked[_MARK] = self
         try:
             yield
         finally:
             _scope.reset(token)
-            if request is not None:
-                delattr(request, _MARK)
+            del marked[_MARK]
 
 
 _scope: ContextVar[Scope | None] = ContextVar("holyroute_attempt", default=None)

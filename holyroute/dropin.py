@@ -69,7 +69,7 @@ class Sending:
         """Route the request if it is a chat completion; everything else goes through untouched."""
         scope = scope_of(request)
         if scope is not None:
-            with scope.around():
+            with scope.around(request):
                 return self.below(request, **self.settings)
         call = self.read(request)
         if call is None:

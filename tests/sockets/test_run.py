@@ -279,7 +279,6 @@ def test_it_is_inert_where_a_package_cannot_be_imported(env: dict[str, str], tmp
     """In another Python there may be no holyroute, or half of one; the program meets its own errors only."""
     (tmp_path / "broken" / broken).mkdir(parents=True)
     (tmp_path / "broken" / broken / "__init__.py").write_text("raise RuntimeError('half a package')")
-    env["PYTHONPATH"] = str(tmp_path / "broken")
     code = """
 for attempt in range(2):
     try:
@@ -291,6 +290,7 @@ for attempt in range(2):
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**env, "PYTHONPATH": f"{SITE}{os.pathsep}{tmp_path / 'broken'}"},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
