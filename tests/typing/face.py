@@ -46,6 +46,7 @@ used = (
     requests.adapters.DEFAULT_POOLSIZE,
     requests.utils.unquote_unreserved("a"),
     requests.packages.urllib3.Retry(3),
+    requests.packages.idna.encode("a"),
     requests.sessions.Session(),
     requests.api.post("https://api.example.com"),
     get_netrc_auth("https://api.example.com"),
