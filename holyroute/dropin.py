@@ -25,7 +25,7 @@ from holyroute.config.credentials import fingerprint, is_disabled
 from holyroute.config.environment import settings_for
 from holyroute.core.call import Call, Origin
 from holyroute.core.reply import rewind
-from holyroute.dialects import openai
+from holyroute.dialects.translation import recognise
 from holyroute.failure import as_requests_would, exception_of, without_key
 from holyroute.transport.adapter import PER_OPERATION, Adapter, twin_of
 from holyroute.transport.stream import StreamBody, timed
@@ -89,7 +89,7 @@ class Sending:
         """The request as a call, if it is a chat completion."""
         if not isinstance(request, PreparedRequest) or is_disabled():
             return None
-        found = openai.read(request)
+        found = recognise(request)
         patience = _patience(self.settings.get("timeout"), self.door.router.config.time) if found else None
         if found is None or patience is None:
             return None
@@ -97,8 +97,8 @@ class Sending:
         stream = bool(self.settings.get("stream", self.session.stream))
         cache_control, scope = self._cache_terms(request)
         return Call(
-            model=found[0],
-            body=found[1],
+            model=found.model,
+            body=found.body,
             deadline=max(self.door.router.config.time.dropin_deadline, connect + read),
             connect=connect,
             read=read,
@@ -107,7 +107,7 @@ class Sending:
             cache_control=cache_control,
             scope=scope,
             selection=context.selection(self.door.routing_options.selection),
-            origin=Origin(request=request, base_url=openai.base_url(request)),
+            origin=Origin(request=request, base_url=found.dialect.base_url(request), dialect=found.dialect.name),
         )
 
     def _cache_terms(self, request: PreparedRequest) -> tuple[str, str]:
@@ -200,7 +200,7 @@ class Sending:
         request = origin.request
         if self.door.routing_options.raise_on_exhaustion and not outcome.is_final:
             raise exception_of(outcome)
-        response = as_requests_would(outcome, request)
+        response = as_requests_would(outcome, origin)
         if not response.history:
             response.request = request
             response.url = request.url or ""

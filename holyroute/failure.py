@@ -12,6 +12,7 @@ from requests.exceptions import ReadTimeout, RequestException, SSLError
 from holyroute.core import reply, verdicts
 from holyroute.core.trace import NO_CREDENTIAL
 from holyroute.dialects import wire
+from holyroute.dialects.translation import DIALECTS
 from holyroute.exceptions import (
     AllTargetsFailed,
     ConfigurationError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from requests import PreparedRequest, Response
 
+    from holyroute.core.call import Origin
     from holyroute.core.outcome import Outcome
     from holyroute.core.trace import Trace
     from holyroute.engine.attempt import Attempt
@@ -101,7 +103,7 @@ def _missing_keys(trace: Trace) -> str:
     return "\n".join(lines)
 
 
-def as_requests_would(outcome: Outcome, request: PreparedRequest) -> Response:
+def as_requests_would(outcome: Outcome, origin: Origin) -> Response:
     """The response to show for a call without an answer, or the exception that requests would have raised."""
     if outcome.response is not None:
         return outcome.response
@@ -111,16 +113,16 @@ def as_requests_would(outcome: Outcome, request: PreparedRequest) -> Response:
     if error is None and trace.out_of_time:
         error = ReadTimeout(f"no answer within {trace.seconds:.1f} s")
     if error is None:
-        return _synthesised(outcome, trace, request)
+        return _synthesised(outcome, trace, origin)
     if isinstance(error, RequestException) and error.request is None:
-        error.request = request
+        error.request = origin.request
     for line in (*trace.attempts, *trace.skipped):
         error.add_note(f"holyroute: {line}")
     raise error
 
 
-def _synthesised(outcome: Outcome, trace: Trace, request: PreparedRequest) -> Response:
-    """Nothing was sent: a 503, or a 429 where only rate limits are in the way, in OpenAI's error shape."""
+def _synthesised(outcome: Outcome, trace: Trace, origin: Origin) -> Response:
+    """Nothing was sent: a 503, or a 429 where only rate limits are in the way, in the caller's error shape."""
     waiting = [skip for skip in trace.skipped if skip.retry_at is not None]
     limited = bool(waiting) and all(verdicts.RATE_LIMITED.name in skip.reason for skip in waiting)
     status, reason = (429, "Too Many Requests") if limited else (503, "Service Unavailable")
@@ -135,4 +137,5 @@ def _synthesised(outcome: Outcome, trace: Trace, request: PreparedRequest) -> Re
         "Content-Type": "application/json",
         "Retry-After": str(max(1, math.ceil(outcome.retry_after or 1))),
     }
-    return reply.build(request, status, reason, headers, json.dumps({"error": error}).encode())
+    _, body = DIALECTS[origin.dialect].error_from_openai(status, {"error": error})
+    return reply.build(origin.request, status, reason, headers, json.dumps(body).encode())

@@ -34,6 +34,7 @@ class Origin:
 
     request: PreparedRequest
     base_url: str  # the URL up to, and without, the dialect's path
+    dialect: str = "openai"  # the name of the form that request and answer have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,11 @@ class Call:
     scope: str = ""  # who may share its answers, free of secrets; empty: all calls with configured credentials
     selection: Selection = field(default_factory=Selection)
     origin: Origin | None = field(default=None, repr=False)
+
+    @property
+    def dialect(self) -> str:
+        """The name of the form in which the caller asks, and wants the answer."""
+        return self.origin.dialect if self.origin is not None else "openai"
 
     @property
     def asked(self) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,11 @@ from holyroute.core import codec, verdicts
 from holyroute.core.completion import Usage
 from holyroute.core.hints import may_retry, retry_after
 from holyroute.core.outcome import Outcome
-from holyroute.core.stream import BrokenStream, How, StreamReader
+from holyroute.core.stream import How, StreamReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from requests import Response
 
     from holyroute.core.verdicts import Verdict
@@ -105,10 +106,20 @@ class _ErrorBody:
         return any(phrase in self.text for phrase in phrases)
 
 
-def of_response(response: Response, choices: int = 1) -> Outcome:
-    """Classify an HTTP answer; a 200 counts only when it holds a valid answer, `choices` of them in a stream."""
+def of_response(
+    response: Response,
+    judged: Callable[[Any], Any] = lambda answer: answer,
+    reader: Callable[[], StreamReader] = StreamReader,
+) -> Outcome:
+    """Classify an HTTP answer; a 200 counts only when it holds a valid answer.
+
+    Args:
+        response: whose body was read.
+        judged: gives the decoded answer OpenAI's form.
+        reader: makes a reader, for a stream that was read as one body. Its bytes for the caller replace the body.
+    """
     if response.status_code == 200:
-        return _of_ok(response, choices)
+        return _of_ok(response, judged, reader)
     return _of_error(response, response.status_code, _error_of(_decode(response)))
 
 
@@ -156,27 +167,25 @@ def of_status(response: Response) -> Outcome:
     return Outcome(verdict=verdict, status=response.status_code, response=response)
 
 
-def _of_whole_stream(response: Response, choices: int) -> Outcome:
+def _of_whole_stream(response: Response, reader: StreamReader) -> Outcome:
     """A stream that somebody reads as one body."""
-    reader = StreamReader(choices)
-    with suppress(BrokenStream):
-        reader.feed(response.content)
-        reader.end()
+    response._content = reader.feed(response.content) + reader.end()  # noqa: SLF001 - as mocks of requests set it
     outcome = of_stream(reader, None)
     outcome.response = response
     return outcome
 
 
-def _of_ok(response: Response, wanted: int) -> Outcome:
+def _of_ok(response: Response, judged: Callable[[Any], Any], reader: Callable[[], StreamReader]) -> Outcome:
     """Validate a 200, in order: a body, JSON, no error, at least one choice, something said."""
     answer = _decode(response)
     if not isinstance(answer, dict):
         if response.content and is_stream(response):
-            return _of_whole_stream(response, wanted)
+            return _of_whole_stream(response, reader())
         return _invalid(response, "empty body" if not response.content else "no JSON object")
     if answer.get("error"):
         body = _error_of(answer)
         return _of_error(response, _status_in_body(body), body)
+    answer = judged(answer)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         return _invalid(response, "no choices")

@@ -24,6 +24,15 @@ def build(request: PreparedRequest, status: int, reason: str, headers: Mapping[s
     return response
 
 
+def replace_body(response: Response, body: bytes) -> None:
+    """Put another JSON body into a response that was read."""
+    for name in _OF_THE_WIRE & {name.lower() for name in response.headers}:
+        del response.headers[name]
+    response.headers.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
+    response.encoding = "utf-8"
+    response._content = body  # noqa: SLF001 - as mocks of requests set it
+
+
 class _Body(BytesIO):
     """Closed when all was read, as the body of a connection is: urllib3 reads until then."""
 

@@ -56,6 +56,7 @@ class StreamReader:
         choices: how many answers were asked for (`n`).
         to_openai: makes OpenAI's events of the target's; None if it speaks so itself.
         to_caller: makes the caller's events of OpenAI's; None hands on the bytes as they came.
+        usage: whether the caller asked for the usage, which OpenAI then sends as an event of its own.
 
     Attributes:
         followed: somebody reads the stream through us.
@@ -69,7 +70,12 @@ class StreamReader:
     """
 
     def __init__(
-        self, choices: int = 1, *, to_openai: Translator | None = None, to_caller: Translator | None = None
+        self,
+        choices: int = 1,
+        *,
+        to_openai: Translator | None = None,
+        to_caller: Translator | None = None,
+        usage: bool = True,
     ) -> None:
         self.followed = False
         self.over = False
@@ -79,7 +85,7 @@ class StreamReader:
         self.fault: BrokenStream | None = None
         self.on_end: Callable[[Exception | None, How], None] | None = None
         self._wanted = choices
-        self._to_openai, self._to_caller = to_openai, to_caller
+        self._to_openai, self._to_caller, self._tells_usage = to_openai, to_caller, usage
         self._decoder = Decoder()
         self._choices: dict[int, dict[str, Any]] = {}
         self._head: dict[str, Any] = {}
@@ -91,20 +97,12 @@ class StreamReader:
         return len(reasons) >= self._wanted and all(reasons)
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the stream; returns those for the caller.
-
-        Raises:
-            BrokenStream: what came is no answer, or the provider says that it failed.
-        """
+        """Take the next bytes of the stream; returns those for the caller. Sets `fault` if this is no answer."""
         out = self._take(self._decoder.feed(data))
         return data if self._to_caller is None else out
 
     def end(self) -> bytes:
-        """The stream has ended; returns the last bytes for the caller.
-
-        Raises:
-            BrokenStream: it ended too early.
-        """
+        """The stream has ended; returns the last bytes for the caller. Sets `fault` if that was too early."""
         out = self._take(self._decoder.finish())
         if self._to_openai is not None:
             out += self._note_all(self._to_openai.finish())
@@ -121,34 +119,35 @@ class StreamReader:
     def _note_all(self, events: list[Event]) -> bytes:
         out = b""
         for event in events:
-            if self._to_caller is not None:
+            told = self._note(event)
+            if told and self._to_caller is not None:
                 out += _encoded(self._to_caller.feed(event))
-            self._note(event)
         return out
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event) -> bool:
+        """Learn from an event; whether the caller is to have it, if it has to be translated."""
         text = event.data.strip()
         if text == DONE:
             self.done = True
-            return
+            return True
         try:
             chunk = codec.loads(text)
         except (ValueError, RecursionError):
             chunk = None
         if not isinstance(chunk, dict):
             self._break("an event of the stream is no JSON object")
-        if chunk.get("error"):
-            error = chunk["error"]
-            self._break(
-                "the provider reports an error within the stream",
-                chunk if isinstance(error, dict) else {"error": {"message": str(error)}},
-            )
+            return False
+        if error := chunk.get("error"):
+            known = chunk if isinstance(error, dict) else {"error": {"message": str(error)}}
+            self._break("the provider reports an error within the stream", known)
+            return True
         self.usage = Usage.read(chunk) or self.usage
         self._head = self._head or {name: chunk[name] for name in ("id", "created", "model") if name in chunk}
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
                 self._add(choice)
+        return self._tells_usage or bool(choices)
 
     def _add(self, choice: dict[str, Any]) -> None:
         index = choice.get("index")
@@ -165,8 +164,7 @@ class StreamReader:
         known["finish_reason"] = choice.get("finish_reason") or known["finish_reason"]
 
     def _break(self, reason: str, error: dict[str, Any] | None = None) -> None:
-        self.fault = BrokenStream(reason, error)
-        raise self.fault
+        self.fault = self.fault or BrokenStream(reason, error)
 
     @property
     def text(self) -> str:

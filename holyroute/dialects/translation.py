@@ -7,7 +7,7 @@
     translation.judged(decoded)                             # a 200 in OpenAI's form, for the error table
     translation.answer(decoded)                             # the same in the caller's form
     translation.error(status, decoded)                      # anything else in the caller's form
-    translation.stream(response.iter_content(None))         # the bytes of a stream in the caller's form
+    translation.reader()                                    # hands on the bytes of a stream in the caller's form
 
 Within one dialect everything passes as it is: the same objects, the same bytes.
 """
@@ -17,18 +17,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from holyroute.core.sse import Decoder
+from holyroute.core.stream import StreamReader
 from holyroute.dialects import anthropic, azure, openai
 from holyroute.dialects.base import Untranslatable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from requests import PreparedRequest
 
-    from holyroute.core.sse import Event
     from holyroute.core.target import Provider, Target
-    from holyroute.dialects.base import Dialect, Json, StreamTranslator
+    from holyroute.dialects.base import Dialect, Json
 
 # In the order in which a request is tried: an Azure deployment's path is OpenAI's with more in front.
 DIALECTS: Mapping[str, Dialect] = {one.name: one for one in (azure, openai, anthropic)}
@@ -100,23 +99,14 @@ class Translation:
             return status, decoded
         return self.caller.error_from_openai(*self.answerer.error_to_openai(status, decoded))
 
-    def events(self) -> StreamTranslator:
-        """A translator of one stream's events into the caller's form."""
-        first = self.answerer.stream_to_openai(usage=self.usage)
-        return _Chain(first, self.caller.stream_from_openai())
-
-    def stream(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The bytes of a stream in the caller's form, as they come."""
-        return self._translated(chunks) if self.is_needed else iter(chunks)
-
-    def _translated(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        decoder, translator = Decoder(), self.events()
-        for chunk in chunks:
-            for event in decoder.feed(chunk):
-                yield from (one.encode() for one in translator.feed(event))
-        for event in decoder.finish():
-            yield from (one.encode() for one in translator.feed(event))
-        yield from (one.encode() for one in translator.finish())
+    def reader(self, choices: int = 1) -> StreamReader:
+        """Reads along with one stream, and hands it on in the caller's form."""
+        return StreamReader(
+            choices,
+            to_openai=self.answerer.stream_to_openai(usage=True),
+            to_caller=self.caller.stream_from_openai() if self.is_needed else None,
+            usage=self.usage or self.caller is not DIALECTS["openai"],
+        )
 
 
 def translate(caller: Dialect, target: Target, body: Mapping[str, Any]) -> Translation:
@@ -132,18 +122,3 @@ def translate(caller: Dialect, target: Target, body: Mapping[str, Any]) -> Trans
     usage = isinstance(options, dict) and options.get("include_usage") is True
     translated = answerer.request_from_openai(caller.request_to_openai(body), target)
     return Translation(caller, answerer, translated, usage)
-
-
-class _Chain:
-    """One translator behind the other."""
-
-    def __init__(self, first: StreamTranslator, second: StreamTranslator) -> None:
-        self._first = first
-        self._second = second
-
-    def feed(self, event: Event) -> list[Event]:
-        return [after for before in self._first.feed(event) for after in self._second.feed(before)]
-
-    def finish(self) -> list[Event]:
-        rest = [after for before in self._first.finish() for after in self._second.feed(before)]
-        return [*rest, *self._second.finish()]

@@ -11,7 +11,6 @@ from requests import Response
 
 from holyroute.core.cancel import CancelToken
 from holyroute.core.trace import RESENT
-from holyroute.dialects import openai
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from holyroute.core.call import Call
     from holyroute.core.stream import StreamReader
     from holyroute.core.target import Target
+    from holyroute.dialects.translation import Translation
     from holyroute.resilience.guard import Clearance
 
 
@@ -51,6 +51,7 @@ class Attempt:
     target: Target
     started: float
     patience: Patience
+    translation: Translation  # from the caller's dialect to the target's, and back
     reader: StreamReader | None = None  # reads along, where the caller wants a stream
     token: CancelToken = field(default_factory=CancelToken)  # ends the attempt from another thread
     clearance: Clearance | None = None  # None: only observed
@@ -72,14 +73,13 @@ class Attempt:
 
     def request(self) -> PreparedRequest:
         """The request to send; a new object each time."""
-        origin = self.call.origin
-        if origin is None:
-            return openai.prepare(self.target, self.call.body, self.credential)
-        if self.own:
+        origin, translation = self.call.origin, self.translation
+        if origin is not None and self.own:
             return origin.request.copy()
-        if self.with_callers_key:
-            return openai.renamed(origin.request.copy(), self.target, self.call.body)
-        return openai.prepare(self.target, self.call.body, self.credential, origin.request.headers)
+        if origin is not None and self.with_callers_key and not translation.is_needed:
+            return translation.caller.renamed(origin.request.copy(), self.target, translation.body)
+        headers = None if origin is None else origin.request.headers
+        return translation.answerer.prepare(self.target, translation.body, self.credential, headers)
 
 
 Transport = Callable[[Attempt], Response]

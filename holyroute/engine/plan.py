@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from holyroute.core.deadline import Deadline
-from holyroute.core.stream import StreamReader
 from holyroute.core.verdicts import RATE_LIMITED, READ_TIMEOUT, Effect, Failover, Retry, Scope
+from holyroute.dialects.base import Untranslatable
+from holyroute.dialects.translation import DIALECTS, translate
 from holyroute.engine.attempt import Attempt, Patience
 from holyroute.resilience import backoff
 from holyroute.resilience.breaker import CircuitState, Rejected
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from holyroute.core.outcome import Outcome
     from holyroute.core.trace import Trace
     from holyroute.cost.tokens import RawEstimate
+    from holyroute.dialects.translation import Translation
     from holyroute.engine.attempt import Candidate
     from holyroute.engine.state import State
     from holyroute.resilience.breaker import Permit
@@ -128,7 +130,7 @@ class Plan:
         loan: Loan | None = None,
     ) -> Attempt | None:
         """The last gates before the send: time, credential and benches, rate limits, breaker."""
-        if self._is_over():
+        if self._is_over() or (translation := self._translated(candidate)) is None:
             return None
         choice = self._state.wallet.choose(candidate, self._call, self._clock.now(), spent=self._spent(asked))
         if choice.refused is not None:
@@ -158,13 +160,22 @@ class Plan:
                 first_byte=self._call.first_byte,
                 until=self._deadline.remaining(now),
             ),
-            reader=StreamReader(self._call.choices) if self._call.stream else None,
+            translation=translation,
+            reader=translation.reader(self._call.choices) if self._call.stream else None,
             clearance=Clearance(permit=permit, passes=passes, tokens=self._raw, budget=self._budget, loan=loan),
             credential=choice.credential,
             own=candidate.own and choice.with_callers_key,
             is_first_choice=candidate is self._candidates[0],
             with_callers_key=choice.with_callers_key,
         )
+
+    def _translated(self, candidate: Candidate) -> Translation | None:
+        """What a candidate is to be told; None where its dialect has no words for it."""
+        try:
+            return translate(DIALECTS[self._call.dialect], candidate.target, self._call.body)
+        except Untranslatable as no:
+            self._trace.skip(candidate.target, f"its dialect cannot say it: {no}")
+            return None
 
     def _pass_limits(
         self, candidate: Candidate, credential: Credential | None, *, others: bool, early: bool

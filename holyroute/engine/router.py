@@ -7,13 +7,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from requests.exceptions import RequestException
-
-from holyroute.core import classify, forks, verdicts
-from holyroute.core.cancel import LATE
+from holyroute.core import forks, verdicts
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.core.events import Events
 from holyroute.core.trace import RESENT, Trace
+from holyroute.dialects.translation import DIALECTS, translate
+from holyroute.engine.asking import ask
 from holyroute.engine.attempt import Attempt, Patience
 from holyroute.engine.plan import Plan
 from holyroute.engine.selector import Selector
@@ -23,8 +22,6 @@ from holyroute.engine.wallet import callers_credential
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from requests import Response
 
     from holyroute.caching.cache import ResponseCache
     from holyroute.config.credentials import Keyring
@@ -130,7 +127,7 @@ class Router:
             caller.on_cancel(attempt.token.cancel)
         outcome = None
         try:
-            outcome = _ask(attempt, transport)
+            outcome = ask(attempt, transport)
             if outcome.stream is None:
                 return self.settle(attempt, outcome)
             outcome.stream.on_end = self.streams.opened(
@@ -152,11 +149,18 @@ class Router:
             if other is not candidate and not other.own:
                 trace.skip(other.target, self.wallet.missing(other.target.provider))
         patience = Patience(call.connect, call.read)
-        attempt = Attempt(call=call, target=candidate.target, started=trace.began, patience=patience, own=True)
+        attempt = Attempt(
+            call=call,
+            target=candidate.target,
+            started=trace.began,
+            patience=patience,
+            translation=translate(DIALECTS[call.dialect], candidate.target, call.body),
+            own=True,
+        )
         with self.state.answers.claim(call, trace) as claim:
             if claim.answer is not None:
                 return trace.close(claim.answer)
-            outcome = _ask(attempt, transport, only_look=call.stream)
+            outcome = ask(attempt, transport, only_look=call.stream)
             if outcome.detail:
                 outcome.detail = self.wallet.explain(attempt.target, callers_credential(call), outcome)
             self.ledger.book(attempt.target, outcome)
@@ -189,31 +193,3 @@ class Router:
     def observed_latency(self, target: Target) -> float | None:
         """Seconds, 95th percentile of the last five minutes; None where the target was not seen."""
         return self.guards[target].latency.p95(self.clock.now())
-
-
-def _judged(attempt: Attempt, response: Response) -> Outcome:
-    reader = attempt.reader
-    if reader is None or not reader.followed:
-        return classify.of_response(response, attempt.call.choices)
-    if not reader.over:
-        return classify.of_open_stream(response, reader)
-    outcome = classify.of_stream(reader, None)
-    outcome.response = response
-    return outcome
-
-
-def _ask(attempt: Attempt, transport: Transport, *, only_look: bool = False) -> Outcome:
-    token = attempt.token
-    try:
-        response = transport(attempt)
-    except RequestException as error:
-        outcome = classify.of_exception(error)
-    except Exception:  # a cut socket may raise anything
-        if not token.cancelled:
-            raise
-        outcome = classify.of_cut(None, attempt.patience.limit, by_caller=token.reason != LATE)
-    else:
-        outcome = classify.of_status(response) if only_look else _judged(attempt, response)
-    if token.cancelled and not outcome.is_answer:
-        return classify.of_cut(outcome.error, attempt.patience.limit, by_caller=token.reason != LATE)
-    return outcome

@@ -63,8 +63,8 @@ class Selector:
     def candidates(self, call: Call, trace: Trace | None = None) -> list[Candidate]:
         """Everybody who may be asked, first choice first; those who cannot serve the call are noted and left out."""
         selection = call.selection
-        base_url = call.origin.base_url if call.origin is not None else None
-        lineup = self._lineup(call.model, selection.models, selection.task, selection.priority, base_url)
+        place = (call.origin.base_url, call.origin.dialect) if call.origin is not None else None
+        lineup = self._lineup(call.model, selection.models, selection.task, selection.priority, place)
         found = [*lineup.first, *self._order(call, lineup)]
         left_out = _unable(call, found) if lineup.declared else {}
         if trace is not None:
@@ -97,13 +97,14 @@ class Selector:
         models: tuple[str, ...] | None,
         task: str | None,
         priority: str | None,
-        base_url: str | None,
+        place: tuple[str, str] | None,
     ) -> _Lineup:
         """Who may be asked, as far as the configuration alone decides it."""
         named = route_named(model)
-        if base_url is not None:
+        if place is not None:
             route = self._route_of(named, task, priority) if named is not None or task is not None else None
-            return self._of_script(model or "", route, base_url, virtual=named is not None)
+            own = self._origin_target(model or "", *place)
+            return self._of_script(own, route, virtual=named is not None)
         if models is not None:
             return _Lineup(others=_candidates(self._targets(models)), order="listed")
         if model is not None and named is None:
@@ -118,9 +119,8 @@ class Selector:
         defaults = self._config.routing
         return self.route(own_task or task or defaults.task, own_priority or priority or defaults.priority)
 
-    def _of_script(self, model: str, route: Route | None, base_url: str, *, virtual: bool) -> _Lineup:
+    def _of_script(self, own: Target, route: Route | None, *, virtual: bool) -> _Lineup:
         """What the script wrote comes first; then substitutes, other hosts only where their owner agreed."""
-        own = self._origin_target(model, base_url)
         entries = self._failovers(own)
         if route is not None:
             entries.insert(0, FailoverList("", route.targets, route.owned))
@@ -150,12 +150,14 @@ class Selector:
         agreed.pop(own.key, None)
         return list(agreed.values()), [target for key, target in others.items() if key not in agreed]
 
-    def _origin_target(self, model: str, base_url: str) -> Target:
-        """What the script wrote, as a target: a configured one where host and model match."""
-        providers = [provider for provider in self._config.providers.values() if provider.serves(f"{base_url}/")]
+    def _origin_target(self, model: str, base_url: str, dialect: str) -> Target:
+        """What the script wrote, as a target: a configured one where host, dialect and model match."""
+        providers = [one for one in self._config.providers.values() if one.serves(f"{base_url}/")]
+        providers = [one for one in providers if one.dialect == dialect]
         provider = max(providers, key=lambda one: len(one.base_url), default=None)
         if provider is None:
-            provider = Provider(name=Provider(name="", base_url=base_url).host, base_url=base_url)
+            host = Provider(name="", base_url=base_url).host
+            provider = Provider(name=host, base_url=base_url, dialect=dialect)
         configured = (one for one in self._config.models.values() if one.provider.name == provider.name)
         return next((one for one in configured if one.model == model), None) or Target(
             name=model, model=model, provider=provider

@@ -13,7 +13,7 @@ from urllib3.exceptions import DecodeError, HTTPError, ProtocolError, ReadTimeou
 from holyroute.core.cancel import LATE
 from holyroute.core.classify import is_stream
 from holyroute.core.clock import SYSTEM_CLOCK
-from holyroute.core.stream import BrokenStream, How
+from holyroute.core.stream import How
 from holyroute.transport.adapter import cutting
 from holyroute.transport.watchdog import WATCHDOG
 
@@ -154,13 +154,12 @@ class StreamBody(io.RawIOBase):
         try:
             data = next(self._pieces, b"")
             piece = self._reader.feed(data) if data else self._reader.end()
-        except BrokenStream as fault:  # the caller may see what broke it, and then that it broke
-            self._broken(fault)
-            return data
         except (HTTPError, OSError, ValueError) as error:
             self._broken(error)
             return b""
-        if not data:
+        if self._reader.fault is not None:  # the caller may see what broke it, and then that it broke
+            self._broken(self._reader.fault)
+        elif not data:
             self._finish(None)
         elif self._reader.finished:
             self._watch_until(min(self._watch.at, SYSTEM_CLOCK.now() + TRAILING))

@@ -44,7 +44,7 @@ def fail(*providers: Simulator) -> None:
         {"temperature": 0.123456789012345, "max_completion_tokens": 5},
         {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
         {"response_format": {"type": "json_object"}, "seed": 7, "stop": ["\n", "Ünd"], "logit_bias": {"50256": -100}},
-        {"user": None, "metadata": {"a": [1, {"b": None}]}, "stream": False},
+        {"user": None, "metadata": {"a": [1, {"b": None}]}},
     ],
 )
 def test_chat_sends_what_it_was_given(a: Simulator, client: holyroute.Client, parameters: dict[str, Any]) -> None:
@@ -467,9 +467,7 @@ def test_failures_can_be_values(a: Simulator, b: Simulator, client: holyroute.Cl
 
 
 def test_what_cannot_be_sent_is_refused(a: Simulator, client: holyroute.Client) -> None:
-    """No streams, no NaN, no objects that JSON does not know."""
-    with pytest.raises(ValueError, match="stream"):
-        client.chat(MESSAGES, stream=True)
+    """No NaN, no objects that JSON does not know."""
     with pytest.raises(InvalidRequest, match="request could not be built"):
         client.chat(MESSAGES, temperature=float("nan"))
     with pytest.raises(TypeError, match="not JSON serializable"):

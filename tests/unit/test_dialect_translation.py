@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from requests import PreparedRequest, Request, Response
@@ -12,6 +12,11 @@ from holyroute.core import classify, verdicts
 from holyroute.core.target import Provider, Target
 from holyroute.dialects.base import Untranslatable
 from holyroute.dialects.translation import DIALECTS, dialect_of, recognise, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from holyroute.dialects.translation import Translation
 
 OPENAI, AZURE, ANTHROPIC = (DIALECTS[name] for name in ("openai", "azure", "anthropic"))
 BODY: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
@@ -32,6 +37,13 @@ STREAM = (
     b'event: message_delta\ndata: {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}\n\n'
     b'event: message_stop\ndata: {"type": "message_stop"}'
 )
+
+
+def streamed(translation: Translation, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes of a stream in the caller's form, as they come."""
+    reader = translation.reader()
+    yield from filter(None, map(reader.feed, chunks))
+    yield from filter(None, [reader.end()])
 
 
 def target(dialect: str, base_url: str = "https://there.example/v1") -> Target:
@@ -85,7 +97,7 @@ def test_within_a_dialect_nothing_is_touched(dialect: str) -> None:
     assert translation.body is body
     assert translation.answer(answer) is answer
     assert translation.error(418, answer) == (418, answer)
-    assert list(translation.stream(chunks)) == chunks
+    assert list(streamed(translation, chunks)) == chunks
 
 
 def test_a_call_is_carried_to_another_dialect_and_back() -> None:
@@ -156,7 +168,7 @@ def test_bytes_of_a_stream_are_translated_as_they_come(size: int, usage: bool) -
         OPENAI, target("anthropic"), {**BODY, "stream": True, "stream_options": {"include_usage": usage}}
     )
     chunks = (STREAM[at : at + size] for at in range(0, len(STREAM), size))
-    lines = [line.removeprefix("data: ") for line in b"".join(translation.stream(chunks)).decode().split("\n\n")]
+    lines = [line.removeprefix("data: ") for line in b"".join(streamed(translation, chunks)).decode().split("\n\n")]
     told = [json.loads(line) for line in lines[:-2]]
 
     assert lines[-2:] == ["[DONE]", ""]
@@ -170,7 +182,7 @@ def test_a_stream_goes_through_both_translators() -> None:
     back = translate(ANTHROPIC, target("azure"), BODY)
     names = [
         line.removeprefix("event: ")
-        for line in b"".join(back.stream(there.stream([STREAM]))).decode().splitlines()
+        for line in b"".join(streamed(back, streamed(there, [STREAM]))).decode().splitlines()
         if line.startswith("event: ")
     ]
 
@@ -189,7 +201,7 @@ def test_a_stream_may_end_in_any_way_that_is_whole(end: bytes) -> None:
     """Without [DONE], and without its last blank line: the reason to stop says that nothing is missing."""
     chunk = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}
     translation = translate(ANTHROPIC, target("openai"), BODY)
-    stream = b"".join(translation.stream([b"data: " + json.dumps(chunk).encode() + end]))
+    stream = b"".join(streamed(translation, [b"data: " + json.dumps(chunk).encode() + end]))
 
     assert stream.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
 
@@ -206,7 +218,7 @@ def test_an_answer_begins_before_its_stream_has_ended() -> None:
         sent.append("rest")
         yield rest
 
-    assert b'"role"' in next(translation.stream(chunks()))
+    assert b'"role"' in next(streamed(translation, chunks()))
     assert sent == ["head"]
 
 

@@ -13,10 +13,11 @@ from requests import Request, Response
 
 from holyroute.config.credentials import Credential
 from holyroute.core import verdicts
-from holyroute.core.call import Call
+from holyroute.core.call import Call, Origin
 from holyroute.core.outcome import Outcome
 from holyroute.core.target import Provider, Target
 from holyroute.core.trace import Trace
+from holyroute.dialects.translation import DIALECTS, translate
 from holyroute.engine.attempt import Attempt, Patience
 from holyroute.exceptions import AllTargetsFailed, ConfigurationError, ContentFiltered, DeadlineExceeded, InvalidRequest
 from holyroute.failure import as_requests_would, exception_of, without_key
@@ -30,8 +31,15 @@ if TYPE_CHECKING:
 TARGET = Target(name="m", model="m", provider=Provider(name="p", base_url="https://p.example/v1", api_key_env=("K",)))
 CALL = Call(model="m", body={}, deadline=1, connect=1, read=1)
 REQUEST = Request("POST", "https://own.example/v1/chat/completions", headers={"Authorization": "Bearer own"}).prepare()
+ORIGIN = Origin(request=REQUEST, base_url="https://own.example/v1")
 ATTEMPT = Attempt(
-    call=CALL, target=TARGET, started=1_000, patience=Patience(1, 1), credential=Credential("K", "test-key-b"), own=True
+    call=CALL,
+    target=TARGET,
+    started=1_000,
+    patience=Patience(1, 1),
+    translation=translate(DIALECTS["openai"], TARGET, {}),
+    credential=Credential("K", "test-key-b"),
+    own=True,
 )
 
 
@@ -143,7 +151,7 @@ def test_nothing_sent_is_a_response(
     skipped: tuple[tuple[str, float | None], ...], status: int, wait: str, kind: str
 ) -> None:
     """503, or 429 where rate limits are all there is to wait for; whole seconds, at least one; the reasons inside."""
-    shown = as_requests_would(ended(skipped=skipped), REQUEST)
+    shown = as_requests_would(ended(skipped=skipped), ORIGIN)
     error = shown.json()["error"]
 
     assert (shown.status_code, shown.headers["Retry-After"], error["type"]) == (status, wait, kind)
@@ -158,7 +166,7 @@ def test_an_exception_is_raised_as_it_is() -> None:
     first = requests.ConnectTimeout("slow")
     outcome = ended(Outcome(verdict=verdicts.CONNECT_TIMEOUT, error=first), skipped=(("its circuit is open", 1_010.0),))
     with pytest.raises(requests.ConnectTimeout) as caught:
-        as_requests_would(outcome, REQUEST)
+        as_requests_would(outcome, ORIGIN)
 
     assert caught.value is first
     assert caught.value.request is REQUEST
@@ -172,9 +180,9 @@ def test_a_spent_deadline_is_a_read_timeout() -> None:
     """With the caller's request; but where the script's own target failed in time, that failure tells more."""
     own = requests.exceptions.SSLError("own")
     with pytest.raises(requests.ReadTimeout) as caught:
-        as_requests_would(ended(late=True), REQUEST)
+        as_requests_would(ended(late=True), ORIGIN)
     with pytest.raises(requests.exceptions.SSLError):
-        as_requests_would(ended(Outcome(verdict=verdicts.TLS_FAILED, error=own), late=True), REQUEST)
+        as_requests_would(ended(Outcome(verdict=verdicts.TLS_FAILED, error=own), late=True), ORIGIN)
 
     assert caught.value.request is REQUEST
 
