@@ -7,7 +7,7 @@ left to the standard library.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 try:
     import orjson
@@ -17,8 +17,8 @@ else:  # what the standard library refuses is refused here too
     _PLAIN = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def loads(data: str | bytes) -> Any:
-    """Decode.
+def loads(data: str | bytes, *, strict: bool = False) -> Any:
+    """Decode; `strict` takes no NaN and no infinity, which the standard library lets pass.
 
     Raises:
         ValueError: it is no JSON; RecursionError if it is nested too deeply.
@@ -28,7 +28,11 @@ def loads(data: str | bytes) -> Any:
             return orjson.loads(data)
         except ValueError:  # NaN, another encoding than UTF-8
             pass
-    return json.loads(data)
+    return json.loads(data, parse_constant=_refuse) if strict else json.loads(data)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def dumps(value: Any) -> bytes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest
@@ -44,7 +43,7 @@ def body_of(request: PreparedRequest) -> dict[str, Any] | None:
     if request.method != "POST" or not isinstance(request.body, (bytes, str)):
         return None
     try:
-        body = json.loads(request.body, parse_constant=_refuse)
+        body = codec.loads(request.body, strict=True)
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) and isinstance(body.get("messages"), list) else None
@@ -98,6 +97,15 @@ def _copy(template: PreparedRequest, headers: dict[str, Any]) -> PreparedRequest
     return request
 
 
+def copied(request: PreparedRequest) -> PreparedRequest:
+    """A copy to send: headers, hooks and body may be changed on it; the cookies, which nobody changes, are shared."""
+    if type(request.headers) is not CaseInsensitiveDict:  # a script may put in its place what it likes
+        return request.copy()
+    copy = _copy(request, request.headers._store)  # noqa: SLF001
+    copy.hooks = request.hooks
+    return copy
+
+
 def without_credentials(request: PreparedRequest) -> PreparedRequest:
     """A copy that may be shown: every header that could hold a credential is masked."""
     headers = {
@@ -117,7 +125,3 @@ def encode(body: Mapping[str, Any], target: Target) -> bytes:
         return codec.dumps({**body, "model": target.model})
     except ValueError as error:
         raise InvalidJSONError(error) from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

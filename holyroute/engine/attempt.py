@@ -11,6 +11,7 @@ from requests import Response
 
 from holyroute.core.cancel import CancelToken
 from holyroute.core.trace import RESENT
+from holyroute.dialects import wire
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
@@ -75,9 +76,9 @@ class Attempt:
         """The request to send; a new object each time."""
         origin, translation = self.call.origin, self.translation
         if origin is not None and self.own:
-            return origin.request.copy()
+            return wire.copied(origin.request)
         if origin is not None and self.with_callers_key and not translation.is_needed:
-            return translation.caller.renamed(origin.request.copy(), self.target, translation.body)
+            return translation.caller.renamed(wire.copied(origin.request), self.target, translation.body)
         headers = None if origin is None else origin.request.headers
         return translation.answerer.prepare(self.target, translation.body, self.credential, headers)
 
