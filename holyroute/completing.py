@@ -110,10 +110,12 @@ class CompletionStream:
 
 
 def _deltas(data: str) -> Iterator[Delta]:
-    """What an event says; the router has checked that it is JSON, and no error."""
-    if data.strip() == DONE:
+    """What an event says; nothing, if it is the one at which the stream broke: the body raises behind it."""
+    try:
+        decoded = None if data.strip() == DONE else codec.loads(data)
+    except (ValueError, RecursionError):
         return
-    chunk = codec.loads(data)
+    chunk: dict[str, Any] = decoded if isinstance(decoded, dict) else {}
     for choice in chunk.get("choices") or ():
         delta = choice.get("delta") or {}
         text, calls = delta.get("content"), delta.get("tool_calls")

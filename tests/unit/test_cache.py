@@ -17,6 +17,7 @@ from holyroute.config.schema import CacheSettings
 from holyroute.core import classify, verdicts
 from holyroute.core.call import Call, Origin
 from holyroute.core.clock import SYSTEM_CLOCK
+from holyroute.core.stream import StreamReader
 from holyroute.core.target import Provider, Target
 from holyroute.testing import FakeClock
 
@@ -164,7 +165,7 @@ def test_errors_and_what_was_not_validated_are_not_kept() -> None:
     outcomes = [
         classify.of_response(failed),
         classify.of_response(streamed),
-        classify.of_response(response(), stream=True),
+        classify.of_open_stream(response(), StreamReader()),
         classify.of_status(response()),
         classify.of_exception(requests.ReadTimeout()),
     ]
