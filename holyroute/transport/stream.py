@@ -76,12 +76,7 @@ def timed(attempt: Attempt, send: Callable[[], Response]) -> Response:
     limit = patience.limit if reader is None else min(patience.limit, patience.first_byte)
     with cutting(attempt.token, limit, attempt.note_resend):
         response = send()
-        if (
-            reader is None
-            or response.status_code != 200
-            or not is_stream(response)
-            or not hasattr(response.raw, "read1")
-        ):
+        if reader is None or not _streams(response):
             _ = response.content
             return response
     body = StreamBody(response.raw, reader, attempt.token, sent + patience.until)
