@@ -64,6 +64,10 @@ def main() -> int:
         fetch(folder)
         with ThreadPoolExecutor(len(VARIANTS)) as pool:
             results = dict(zip(VARIANTS, pool.map(lambda variant: run(folder, variant), VARIANTS), strict=True))
+        for variant in VARIANTS:  # some tests have time limits of their own, which a busy machine does not meet
+            if is_surprising(variant, results):
+                print(f"{variant}: once more, by itself")
+                results[variant] = run(folder, variant)
     return 0 if compare(results) else 1
 
 
@@ -132,13 +136,26 @@ def change_the_import_line(tests: Path) -> None:
         path.write_text(re.sub(r"^( *)from requests\b(?!\.help)", r"\1from holyroute", text, flags=re.MULTILINE))
 
 
+def unlike_plain(variant: str, results: dict[str, Result]) -> list[str]:
+    """The tests that end otherwise than with plain requests; of plain requests itself, those that fail."""
+    plain, found = results["plain"].outcomes, results[variant].outcomes
+    if variant == "plain":
+        return sorted(test for test, outcome in plain.items() if outcome == "failed")
+    return sorted(test for test in plain.keys() | found.keys() if plain.get(test) != found.get(test))
+
+
+def is_surprising(variant: str, results: dict[str, Result]) -> bool:
+    """Whether other tests fail than those that are meant to."""
+    names = {test.split("::")[-1] for test in unlike_plain(variant, results)}
+    return variant != "control" and names != BY_DESIGN.get(variant, set())
+
+
 def compare(results: dict[str, Result]) -> bool:
     """Print a line per variant, and what is not as it should be; False if anything is."""
     plain = results["plain"].outcomes
-    right = bool(plain) and "failed" not in plain.values()
+    right = bool(plain)
     for variant, result in results.items():
-        found = result.outcomes
-        others = sorted(test for test in plain.keys() | found.keys() if plain.get(test) != found.get(test))
+        others = unlike_plain(variant, results)
         print(f"{variant}: {result}; {len(others)} tests unlike plain requests")
         if variant == "control":
             right &= bool(others)
@@ -146,10 +163,10 @@ def compare(results: dict[str, Result]) -> bool:
         if (variant in ROUTED) != (result.routed > 0) or (variant in REFUSED and result.refused < result.routed):
             right = False
             print("  not every request took the way that was meant")
-        if {test.split("::")[-1] for test in others} != BY_DESIGN.get(variant, set()):
+        if is_surprising(variant, results):
             right = False
             for test in others[:MOST_SHOWN]:
-                print(f"  {test}: {found.get(test)}, plain: {plain.get(test)}")
+                print(f"  {test}: {result.outcomes.get(test)}, plain: {plain.get(test)}")
     return right
 
 

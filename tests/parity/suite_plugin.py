@@ -17,6 +17,7 @@ import requests
 import holyroute
 from holyroute import dropin
 from holyroute.core.target import Provider, Target
+from holyroute.dialects.translation import Found
 from holyroute.engine.attempt import Candidate
 from holyroute.engine.router import Router
 
@@ -40,10 +41,13 @@ NOBODY_RETRIES = {"blip": False, "retry_empty": False, "sole_attempts": 1, "shor
 class Everything:
     """A dialect that takes every request for a call, each at another provider: no breaker or bench gets in the way."""
 
-    def read(self, _: requests.PreparedRequest) -> tuple[str, dict[str, Any]]:
+    name = "openai"
+
+    def recognise(self, _: requests.PreparedRequest) -> Found:
         """A call."""
         counted["routed"] += 1
-        return f"model-{counted['routed']}", {}
+        dialect: Any = self
+        return Found(dialect, f"model-{counted['routed']}", {})
 
     def base_url(self, request: requests.PreparedRequest) -> str:
         """The URL, and a number."""
@@ -75,8 +79,7 @@ def route_everything(*, closed_port_first: bool = False, our_adapters: bool = Fa
     router = Router(holyroute.load(env={}, cwd_file=False, retry=NOBODY_RETRIES), env={})
     selector: Any = WithAClosedPort(router, first=closed_port_first)
     router.selector = selector
-    everything: Any = Everything()
-    dropin.openai = everything
+    dropin.recognise = Everything().recognise
     holyroute.install(router=router)
 
 
