@@ -13,7 +13,6 @@ from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from holyroute.dialects import openai, wire
 from holyroute.dialects.base import Untranslatable, refused
-from holyroute.dialects.errors import openai_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,39 +85,16 @@ def request_from_openai(body: Mapping[str, Any], target: Target) -> Json:  # noq
     return dict(body)
 
 
-def judged(answer: Any) -> Any:
-    """The answer itself."""
-    return answer
-
-
-def answer_to_openai(answer: Any) -> Any:
-    """The answer itself: what it says of content filters hurts nobody who reads OpenAI's fields."""
-    return answer
-
-
-def answer_from_openai(answer: Any) -> Any:
-    """The answer itself."""
-    return answer
-
-
-def error_to_openai(status: int, decoded: Any) -> tuple[int, Json]:
-    """The error itself; in OpenAI's form also what Azure's gateway says, `{"statusCode": …, "message": …}`."""
-    return status, openai_error(status, decoded)
-
-
-def error_from_openai(status: int, decoded: Any) -> tuple[int, Json]:
-    """The same."""
-    return status, openai_error(status, decoded)
+# The same as at OpenAI. What an answer says of content filters hurts nobody who reads OpenAI's fields.
+judged = openai.judged
+answer_to_openai, answer_from_openai = openai.answer_to_openai, openai.answer_from_openai
+error_to_openai, error_from_openai = openai.error_to_openai, openai.error_from_openai
+stream_from_openai = openai.stream_from_openai
 
 
 def stream_to_openai(*, usage: bool) -> StreamTranslator:  # noqa: ARG001 - the caller's own request said it to the provider
     """Leaves out the events that only tell of content filters."""
     return _WithoutFilterEvents()
-
-
-def stream_from_openai() -> StreamTranslator:
-    """Events pass as they are."""
-    return openai.stream_from_openai()
 
 
 class _WithoutFilterEvents:
