@@ -90,6 +90,23 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """Calls that nobody could answer, kept for later. Off until asked for: prompts are written to disk."""
+
+    enabled: bool = False
+    path: str = ""  # a file on a local disk, or ":memory:"; empty: queue.db in the user's state folder
+    max_items: int = 100_000  # calls waiting
+    max_bytes: int = 1_000_000_000  # of the file, free pages not counted
+    max_item_bytes: int = 5_000_000  # of one call as JSON
+    ttl: float = 604_800.0  # seconds a call may wait: an outage costs time, not attempts
+    attempts: int = 5  # that count, because the call itself may be at fault
+    lease: float = 120.0  # seconds that a call stays with whoever replays it; at least 1.5 × the replay's deadline
+    backoff_base: float = 30.0  # seconds, doubling, full jitter
+    backoff_max: float = 900.0
+    retention: float = 604_800.0  # seconds that an answer is kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingSettings:
     """How targets are chosen where a call says nothing."""
 
@@ -113,5 +130,6 @@ class Config:
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    queue: QueueSettings = field(default_factory=QueueSettings)
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     source: str = "built-in"  # the file that was read, for messages

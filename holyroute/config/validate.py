@@ -77,6 +77,7 @@ _RANGES = (
     ("retry", "backoff_base", "backoff_max"),
     ("retry", "throttle_min", "throttle_max"),
     ("breaker", "open_cap_min", "open_cap_max"),
+    ("queue", "backoff_base", "backoff_max"),
 )
 
 
