@@ -7,8 +7,8 @@
 | done   | forgotten when its answer has been kept long enough                                                |
 | dead   | ready again when requeued; forgotten when purged                                                   |
 
-At least once, recorded once: a provider is asked twice only if a process dies between the answer and its commit, or if a
-lease runs out; of two answers the one whose lease holds is recorded. Providers get time (`queue.ttl`), calls that may
+At least once, recorded once: a provider is asked twice only if a process dies between the answer and its commit, or if
+a lease runs out; of two answers the one whose lease holds is recorded. Providers get time (`queue.ttl`), calls that may
 themselves be at fault get attempts (`queue.attempts`). Delays and leases last an hour at most: an item that a wrong
 clock put further ahead is taken up at once.
 """

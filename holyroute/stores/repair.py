@@ -33,19 +33,18 @@ def repair(path: Path) -> Repair:
         QueueUnavailable: It is in use, not there, or no queue's.
         QueueVersion: Another version of holyroute wrote it.
     """
-    place.check_owner(path)
+    size = place.check_owner(path)
     with ExitStack() as stack:
         stack.enter_context(place.explained(path))
         # Closing any descriptor of the file drops this process's locks on it: it is closed after the connection is.
         damaged = stack.enter_context(path.open("rb"))
-        stack.enter_context(_exclusive(path))
+        if size >= place.SMALLEST:  # SQLite would make a new database of less, and delete the journal
+            stack.enter_context(_exclusive(path))
         new, copy = (stack.enter_context(place.private(path)) for _ in range(2))
         fill(new)
         with copy.open("r+b") as file:
             shutil.copyfileobj(damaged, file)
-            size = file.tell()
-        if size >= PAGE:
-            _renew_first_page(copy, new, size)
+        _renew_first_page(copy, new)
         counts = _refill(copy, new)
         kept = _replace(path, new)
         place.sync(path.parent)
@@ -67,16 +66,19 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _renew_first_page(copy: Path, new: Path, size: int) -> None:
+def _renew_first_page(copy: Path, new: Path) -> None:
     """Give a copy the header and the table of contents of a fresh file, which are the same in every queue.
 
     So it can be opened whatever happened to them, and to the length; what lies beyond the end reads as damage.
     """
-    page = bytearray(new.read_bytes()[:PAGE])
-    page[28:32] = (size // PAGE).to_bytes(4, "big")
+    fresh = new.read_bytes()
+    pages = max(-(-copy.stat().st_size // PAGE), len(fresh) // PAGE)  # those that the contents name have to be there
+    page = bytearray(fresh[:PAGE])
+    page[28:32] = pages.to_bytes(4, "big")
     page[32:40] = bytes(8)  # no free pages
     with copy.open("r+b") as file:
         file.write(page)
+        file.truncate(pages * PAGE)
 
 
 def _refill(copy: Path, new: Path) -> tuple[int, int]:
@@ -95,21 +97,23 @@ def _refill(copy: Path, new: Path) -> tuple[int, int]:
 
 
 def _rows(old: sqlite3.Connection) -> Iterator[Row]:
-    """Every row that can be read, in order; steps over those that cannot."""
-    at, last = 0, _last(old)
-    while at < last:
+    """Every row that can be read, in order; steps over those that cannot.
+
+    One query per row: a cursor looks at the next page before it hands out the last row of this one, and loses both.
+    """
+    at, last = 1, _last(old)
+    while at <= last:
         try:
-            for values in old.execute(f"SELECT {_NAMES} FROM item WHERE seq>? ORDER BY seq", (at,)):
-                row = dict(zip(COLUMNS, values, strict=True))
-                if row["seq"] <= at:  # a page that points back
-                    break
-                at = row["seq"]
-                yield row
-            else:
-                return
+            values = old.execute(f"SELECT {_NAMES} FROM item WHERE seq>=? ORDER BY seq LIMIT 1", (at,)).fetchone()
         except sqlite3.DatabaseError:
-            pass
-        at += 1
+            at += 1
+            continue
+        if values is None:
+            return
+        row = dict(zip(COLUMNS, values, strict=True))
+        if row["seq"] >= at:  # and not on a page that points back
+            yield row
+        at = max(at, row["seq"]) + 1
 
 
 def _last(old: sqlite3.Connection) -> int:
