@@ -24,7 +24,8 @@ CREATE TABLE item(
 CREATE INDEX item_due ON item(not_before, seq) WHERE state='ready';
 CREATE INDEX item_expires ON item(expires) WHERE state='ready';
 CREATE INDEX item_lease ON item(lease_until) WHERE state='leased';
-CREATE INDEX item_finished ON item(state, finished) WHERE state IN('done','dead');
+CREATE INDEX item_done ON item(finished) WHERE state='done';
+CREATE INDEX item_dead ON item(finished) WHERE state='dead';
 CREATE INDEX item_digest ON item(digest) WHERE state IN('ready','leased');
 CREATE TABLE tally(state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO tally VALUES('ready',0),('leased',0),('done',0),('dead',0);

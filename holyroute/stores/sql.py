@@ -152,9 +152,9 @@ class SqlStore:
 
     def purge(self, older_than: float, *, dead: bool) -> int:
         """Delete what is over; see `QueueStore`."""
-        state = "dead" if dead else "done"
+        state = "dead" if dead else "done"  # in the text: an index for one state is not found for a bound value
         with self._writing() as (db, now):
-            return db.execute("DELETE FROM item WHERE state=? AND finished<=?", (state, now - older_than)).rowcount
+            return db.execute(f"DELETE FROM item WHERE state='{state}' AND finished<=?", (now - older_than,)).rowcount
 
     def stats(self) -> QueueStats:
         """Count."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from holyroute.config.schema import QueueSettings
 from holyroute.exceptions import InvalidItem, QueueFull, QueueUnavailable
 from holyroute.stores.base import FURTHEST, Leased, NewItem
+from holyroute.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -455,3 +457,35 @@ def test_many_threads_lose_nothing(store: QueueStore) -> None:
 
     assert len(set(answered)) == len(answered) == 4 * per_thread
     assert (store.stats().ready, store.stats().leased, store.stats().done) == (0, 0, 4 * per_thread)
+
+
+# --- depth ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_operation_walks_through_all_items(clock: FakeClock) -> None:
+    """Every statement finds its rows by an index, so that an operation costs the same at any depth."""
+    store = MemoryStore(QueueSettings(), clock)
+    statements: set[str] = set()
+    with store._reading() as db:
+        db.set_trace_callback(statements.add)
+    for number in range(4):
+        store.put(item(str(number), key=str(number) if number % 2 else None))
+    done, dead, back = store.lease(3, 100)
+    store.renew(done.id, done.token, 100)
+    store.complete(done.id, done.token, b"1")
+    store.bury(dead.id, dead.token, "cause")
+    store.retry(back.id, back.token, delay=0, error=None, counts=False)
+    store.get(done.id)
+    store.dead(10)
+    store.requeue(None)
+    store.requeue([dead.id])
+    store.purge(0, dead=False)
+    store.purge(0, dead=True)
+    store.stats()
+    db.set_trace_callback(None)
+    asked = {one for one in statements if one.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"} and "item" in one}
+    plans = {one: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {one}")] for one in asked}
+    store.close()
+
+    assert len(asked) > 15
+    assert {one for one, plan in plans.items() if "SCAN item" in plan} == set()

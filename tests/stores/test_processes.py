@@ -1,0 +1,103 @@
+"""Processes that share a queue, are killed while they use it, or fork."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - what is made in it gets a name of its own
+
+
+def fast(folder: Path) -> Path:
+    """A folder that no disk slows down, where there is one: what a signal kills needs no fsync to survive."""
+    return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else folder
+
+
+def python(*words: str, folder: Path) -> str:
+    """What an interpreter of its own prints; temporary files go to a folder."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=18,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
+    """SIGKILL while parking and while replaying, and a race: nothing lost, nothing recorded twice (the benchmark)."""
+    shown = python(str(ROOT / "benchmarks" / "queue_kills.py"), "--kills", "4", "--race", "10", folder=fast(tmp_path))
+    rows = dict(re.findall(r"^\| ([a-z0-9 ]+) \|(.*)\|$", shown, re.MULTILINE))
+    counts = {name: [int(count) for count in row.split("|")] for name, row in rows.items() if name != "what"}
+
+    assert {name: count[2:4] for name, count in counts.items()} == {
+        "parking": [0, 0],
+        "replaying": [0, 0],
+        "race of 4 processes": [0, 0],
+    }
+    assert all(count[1] > 0 for count in counts.values())
+    assert counts["replaying"][4] <= 3
+    assert counts["race of 4 processes"][4] == 0
+
+
+FORKING = """
+import json, os, sys, threading
+from holyroute.config.schema import QueueSettings
+from holyroute.deferred.parked import ParkedCall
+from holyroute.deferred.queue import RetryQueue
+
+def put(queue, name):
+    return queue.put(ParkedCall(body={"name": name})).id
+
+def keep_busy(queue, number):
+    turn = 0
+    while not over.is_set():
+        put(queue, f"busy {number} {turn}")
+        for lease in queue.lease(1):
+            queue.complete(lease, None)
+        turn += 1
+
+file = RetryQueue.open(QueueSettings(path=sys.argv[1]))
+memory = RetryQueue.open(QueueSettings(path=":memory:"))
+put(memory, "the parent's"), put(file, "the parent's")
+over = threading.Event()
+threads = [threading.Thread(target=keep_busy, args=(queue, n)) for n in range(2) for queue in (file, memory)]
+for thread in threads:
+    thread.start()
+statuses = []
+for child in range(30):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            put(file, f"child {child}")
+            alone = memory.stats().ready == 0
+            put(memory, f"child {child}")
+            lent = memory.lease(10)
+            os._exit(0 if alone and [one.call.body for one in lent] == [{"name": f"child {child}"}] else 1)
+        except BaseException:
+            os._exit(2)
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+over.set()
+for thread in threads:
+    thread.join()
+left = {str(lease.call.body) for lease in file.lease(1_000)}
+stats = file.stats()
+print(json.dumps([statuses, file.check(), stats.ready + stats.dead]))
+"""
+
+
+def test_a_fork_under_load_is_fine(tmp_path: Path) -> None:
+    """Thirty children of a busy process use the queue at once; a queue in memory starts empty in each."""
+    with tempfile.TemporaryDirectory(dir=fast(tmp_path)) as folder:
+        shown = python("-c", FORKING, f"{folder}/queue.db", folder=tmp_path)
+
+    assert shown == f"[{[0] * 30}, [], 0]\n"
