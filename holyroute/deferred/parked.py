@@ -79,13 +79,13 @@ def decode(payload: bytes, key: str | None = None) -> ParkedCall:
     Raises:
         ValueError: It was written by somebody else.
     """
-    content = json.loads(payload)
     try:
+        content = json.loads(payload)
         selection = dict(content.pop("selection"))
         if selection["models"] is not None:
             selection["models"] = tuple(selection["models"])
         return ParkedCall(selection=Selection(**selection), key=key, **content)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a parked call: {error!r}") from None
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - what is made in it gets a name of its own
@@ -33,20 +34,16 @@ def python(*words: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "most_again"), [("parking", 0), ("replaying", 4), ("race", 0)])
+def test_killed_processes_lose_nothing(tmp_path: Path, what: str, most_again: int) -> None:
     """SIGKILL while parking and while replaying, and a race: nothing lost, nothing recorded twice (the benchmark)."""
-    shown = python(str(ROOT / "benchmarks" / "queue_kills.py"), "--kills", "4", "--race", "10", folder=fast(tmp_path))
-    rows = dict(re.findall(r"^\| ([a-z0-9 ]+) \|(.*)\|$", shown, re.MULTILINE))
-    counts = {name: [int(count) for count in row.split("|")] for name, row in rows.items() if name != "what"}
+    script = str(ROOT / "benchmarks" / "queue_kills.py")
+    shown = python(script, "--kills", "4", "--race", "10", "--only", what, folder=fast(tmp_path))
+    _, calls, lost, twice, again = map(int, shown.splitlines()[-1].strip("|").split("|")[1:])
 
-    assert {name: count[2:4] for name, count in counts.items()} == {
-        "parking": [0, 0],
-        "replaying": [0, 0],
-        "race of 4 processes": [0, 0],
-    }
-    assert all(count[1] > 0 for count in counts.values())
-    assert counts["replaying"][4] <= 3
-    assert counts["race of 4 processes"][4] == 0
+    assert calls >= 4
+    assert (lost, twice) == (0, 0)
+    assert again <= most_again
 
 
 FORKING = """
