@@ -188,9 +188,11 @@ class RetryQueue:
         Take no more than can be sent at once: what waits in a worker runs out of lease.
 
         Args:
-            limit: how many.
+            limit: how many; less than one takes nothing.
             deadline: seconds that one replay may take; the lease is half as long again, and renewed before it ends.
         """
+        if limit < 1:
+            return []
         seconds = max(self.settings.lease, LEASE_FACTOR * deadline)
         renew_at = self._clock.now() + seconds / RENEWALS
         found = []

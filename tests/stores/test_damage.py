@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from contextlib import closing, contextmanager
 from functools import cache
@@ -125,7 +128,7 @@ def test_a_repair_salvages_what_can_be_read(path: Path, damage: str) -> None:
     assert {leased.payload for leased in lent} == whole
     assert found.recovered == len(whole)
     assert found.damaged <= 1  # where the file was cut, half an item may be left
-    assert store.check() == ()
+    assert len(store.check()) == found.damaged
     assert sorted(path.parent.iterdir()) == [path, Path(str(found.kept))]
     assert [one.read_bytes() for one in path.parent.iterdir() if one != path] == [before]
     assert store.put(NewItem(payload=b"new", digest="new"))[1]
@@ -272,6 +275,36 @@ def test_a_repair_puts_a_useless_journal_aside(path: Path) -> None:
     assert store.check() == ()
     assert not place.journal(path).exists()
     assert place.journal(Path(str(found.kept))).read_bytes() == b"no journal either" * 100
+
+
+WRITER = """
+import sqlite3, sys
+try:
+    sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None).execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+
+
+def test_a_repair_keeps_everybody_else_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process writes into the old file while the new one is made, nor afterwards by a connection it had."""
+    park(path, 3)
+    link, shown = os.link, []
+
+    def look_and_link(source: Path, target: Path) -> None:
+        writer = [sys.executable, "-c", WRITER, str(path)]
+        shown.append(subprocess.run(writer, capture_output=True, text=True, check=True, timeout=15).stdout)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", look_and_link)
+    with closing(connect(path)) as old:
+        count = old.execute("SELECT count(*) FROM item").fetchone()
+        opened(path).repair()
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            old.execute("UPDATE item SET attempts=1")
+
+    assert count == (3,)
+    assert shown == ["database is locked\n"]
 
 
 @contextmanager

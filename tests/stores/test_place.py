@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from holyroute.stores import place
 from holyroute.stores.base import NewItem
 from holyroute.stores.connection import connect
 from holyroute.stores.sqlite import SqliteStore
+from holyroute.testing import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,11 +221,56 @@ def test_answered_prompts_are_gone_from_the_file(path: Path) -> None:
     assert b"private" not in path.read_bytes()
 
 
-def test_a_put_that_returned_is_on_the_disk(path: Path) -> None:
-    """Rollback journal, and every step synced: the folder too."""
+def test_a_put_that_returned_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rollback journal, and every step synced: the new file's folder too."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     put(path)
     db = connect(path)
     found = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "secure_delete")]
     db.close()
 
     assert found == ["delete", 3, 1]
+    assert synced == [path.parent.stat().st_ino]
+
+
+def test_a_file_that_somebody_turned_to_wal_is_turned_back(path: Path) -> None:
+    """The write-ahead log of many SQLite versions can lose what several processes wrote."""
+    put(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+    put(path, "b")
+
+    assert path.read_bytes()[18:20] == b"\x01\x01"
+    assert list(path.parent.iterdir()) == [path]
+
+
+class LookingClock(FakeClock):
+    """Looks, whenever it is asked for the time of day, whether somebody else could write."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.free: list[bool] = []
+
+    def wall(self) -> float:
+        """The time of day."""
+        with closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                self.free.append(False)
+            else:
+                self.free.append(True)
+        return super().wall()
+
+
+def test_a_lease_begins_when_the_lock_is_there(path: Path) -> None:
+    """Waiting for other processes takes nothing of it."""
+    put(path)
+    clock = LookingClock(path)
+    store = SqliteStore(path, QueueSettings(), clock)
+    (leased,) = store.lease(1, 100)
+    store.renew(leased.id, leased.token, 100)
+
+    assert clock.free == [False, False]

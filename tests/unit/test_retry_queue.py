@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -378,6 +380,14 @@ def test_leases_last_longer_than_replays(queue: RetryQueue, clock: FakeClock) ->
     assert (renewed.id, renewed.token, renewed.call) == (short.id, short.token, short.call)
 
 
+def test_no_room_takes_nothing(queue: RetryQueue) -> None:
+    """A worker without a free hand leases no call, and certainly not all of them."""
+    queue.put(call())
+
+    assert queue.lease(0) == queue.lease(-1) == []
+    assert queue.stats().leased == 0
+
+
 def test_a_lost_lease_is_told(queue: RetryQueue, clock: FakeClock) -> None:
     """Whoever took too long can neither renew, answer, fail nor postpone; the answer of the next one counts."""
     ticket = queue.put(call())
@@ -483,6 +493,24 @@ def test_the_path_decides_where_it_lies(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "a.db").exists()
     assert (tmp_path / "state" / "holyroute" / "queue.db").exists()
     assert RetryQueue.open(QueueSettings(path=str(tmp_path / "a.db"))).get(ticket.id).call == call()
+
+
+LAZY = """
+import sys, holyroute
+holyroute.Client(), holyroute.Session()
+from holyroute.config.schema import QueueSettings
+from holyroute.deferred.queue import RetryQueue
+before = "sqlite3" in sys.modules
+RetryQueue.open(QueueSettings(path=":memory:"))
+print(before, "sqlite3" in sys.modules)
+"""
+
+
+def test_sqlite_is_loaded_by_those_who_park() -> None:
+    """Whoever has no queue does not pay for one."""
+    done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, check=True, timeout=15)
+
+    assert done.stdout == "False True\n"
 
 
 def test_settings_come_from_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
