@@ -26,7 +26,7 @@ from holyroute.core.ticket import Ticket
 from holyroute.deferred import parked
 from holyroute.deferred.ramp import backoff
 from holyroute.exceptions import DeadLetter, QueueCorrupt, ResultTimeout, UnknownTicket
-from holyroute.stores.base import NewItem
+from holyroute.stores.base import FURTHEST, NewItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -189,11 +189,11 @@ class RetryQueue:
 
         Args:
             limit: how many; less than one takes nothing.
-            deadline: seconds that one replay may take; the lease is half as long again, and renewed before it ends.
+            deadline: seconds that one replay may take; the lease is half as long again, at most an hour.
         """
         if limit < 1:
             return []
-        seconds = max(self.settings.lease, LEASE_FACTOR * deadline)
+        seconds = min(FURTHEST, max(self.settings.lease, LEASE_FACTOR * deadline))
         renew_at = self._clock.now() + seconds / RENEWALS
         found = []
         for leased in self._store.lease(limit, seconds):

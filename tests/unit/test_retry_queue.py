@@ -370,9 +370,12 @@ def test_leases_last_longer_than_replays(queue: RetryQueue, clock: FakeClock) ->
     queue.put(call("b"))
     (short,) = queue.lease(1, deadline=10)
     (long,) = queue.lease(1, deadline=300)
+    queue.put(call("c"))
+    (longest,) = queue.lease(1, deadline=10_000)
     clock.advance(40)
     renewed = queue.renew(short)
 
+    assert longest.seconds == 3_600
     assert (short.seconds, long.seconds) == (120, 450)
     assert (short.renew_at, long.renew_at) == (clock.now(), clock.now() + 110)
     assert renewed is not None
