@@ -64,18 +64,23 @@ if TYPE_CHECKING:
     from holyroute.core.cancel import CancelToken as CancelToken
     from holyroute.core.completion import Completion as Completion
     from holyroute.core.completion import Usage as Usage
+    from holyroute.core.ticket import Ticket as Ticket
     from holyroute.core.trace import Trace as Trace
     from holyroute.engine.router import Router as Router
     from holyroute.exceptions import AllTargetsFailed as AllTargetsFailed
     from holyroute.exceptions import ConfigurationError as ConfigurationError
     from holyroute.exceptions import ContentFiltered as ContentFiltered
+    from holyroute.exceptions import DeadLetter as DeadLetter
     from holyroute.exceptions import DeadlineExceeded as DeadlineExceeded
     from holyroute.exceptions import HolyRouteError as HolyRouteError
     from holyroute.exceptions import InvalidRequest as InvalidRequest
+    from holyroute.exceptions import QueueError as QueueError
+    from holyroute.exceptions import ResultTimeout as ResultTimeout
     from holyroute.exceptions import StreamInterrupted as StreamInterrupted
     from holyroute.installation import install as install
     from holyroute.installation import installed as installed
     from holyroute.installation import uninstall as uninstall
+    from holyroute.queueing import parking as parking
     from holyroute.sessions import RoutingMixin as RoutingMixin
     from holyroute.sessions import Session as Session
     from holyroute.sessions import session as session
@@ -86,9 +91,12 @@ _ERRORS = (
     "AllTargetsFailed",
     "ConfigurationError",
     "ContentFiltered",
+    "DeadLetter",
     "DeadlineExceeded",
     "HolyRouteError",
     "InvalidRequest",
+    "QueueError",
+    "ResultTimeout",
     "StreamInterrupted",
 )
 _HOMES = {
@@ -103,8 +111,10 @@ _HOMES = {
     "Client": "holyroute.client",
     "Config": "holyroute.config.schema",
     "Router": "holyroute.engine.router",
+    "Ticket": "holyroute.core.ticket",
     "Trace": "holyroute.core.trace",
     "load": "holyroute.config.load",
+    "parking": "holyroute.queueing",
 }
 _OWN_MODULES = ("api", "exceptions", "sessions", "simulator", "testing")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -16,23 +17,29 @@ from holyroute.core.call import Call, Selection
 from holyroute.engine.router import Router
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import exception_of, without_key
+from holyroute.queueing import parking_for, worked_queue
 from holyroute.transport.adapter import Adapter
 from holyroute.transport.stream import timed
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from requests import Response
 
     from holyroute.caching.cache import ResponseCache
     from holyroute.core.cancel import CancelToken
     from holyroute.core.completion import Completion
+    from holyroute.core.outcome import Outcome
     from holyroute.core.target import Target
+    from holyroute.core.ticket import Ticket
     from holyroute.cost.ledger import Balance
+    from holyroute.deferred.worked import WorkedQueue
     from holyroute.engine.attempt import Attempt
 
-OnFailure = Literal["raise", "return"]
+OnFailure = Literal["raise", "return", "queue"]
+
+_NO_QUEUE = "queue: expected one, as in Client(queue=True) or [queue] enabled = true"
 
 
 class Client:
@@ -45,6 +52,8 @@ class Client:
         task: default task of its calls, such as `simple_qa`; the configuration's if left out.
         priority: default priority: `fast`, `normal` or `high`.
         router: an engine to share with others.
+        queue: park what nobody can answer, in this file, or True: in the configured one; False never. By default as
+            the configuration says, which says no.
         settings: overrides in the shape of the TOML file, such as `time={"deadline": 30}`.
 
     Raises:
@@ -58,8 +67,11 @@ class Client:
         task: str | None = None,
         priority: str | None = None,
         router: Router | None = None,
+        queue: bool | str | os.PathLike[str] | Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
+        if queue is not None and isinstance(queue, Mapping):  # the table of the TOML file, as a keyword
+            settings["queue"], queue = queue, None
         if router is not None and (config is not None or settings):
             raise ConfigurationError("router: expected an engine or a configuration, got both")
         if router is None:
@@ -67,6 +79,8 @@ class Client:
         self.router = router
         self._selection = Selection(task=task, priority=priority)
         self._adapter = Adapter()
+        self._where = router.config.queue.enabled if queue is None else queue
+        self._queue: WorkedQueue | None = None
 
     @overload
     def ask(
@@ -135,7 +149,8 @@ class Client:
                 and without tools, are kept at all.
             stream: True gives the answer while it is written. Others are asked until its first words have come; from
                 there on a broken stream raises `StreamInterrupted`, with what was said until then.
-            on_failure: `raise`, or `return` a Completion with `success=False` and the error.
+            on_failure: `raise`, or `return` a Completion with `success=False` and the error; `queue` is the same for
+                a client that has a queue, where the Completion's `ticket` stands for the answer to come.
             parameters: everything else goes to the model as it is: `temperature`, `tools`, `seed` …
 
         Raises:
@@ -144,39 +159,122 @@ class Client:
             AllTargetsFailed: nobody could answer, or the call was cancelled; DeadlineExceeded if the time ran out.
             ConfigurationError: an unknown model, or no key for any target.
         """
-        if stream:
-            if on_failure != "raise":
-                raise ValueError("on_failure: expected 'raise' for a stream, whose failures may come at any time")
-            parameters = {"stream": True, "stream_options": {"include_usage": True}, **parameters}
-        own = Selection(
-            task=task or self._selection.task,
-            priority=priority or self._selection.priority,
-            models=_names(models),
-            max_latency=max_latency,
-            order=order,
-            direct=is_disabled(),
-        )
-        time = self.router.config.time
-        call = Call(
-            model=model,
-            body={"model": model, "messages": list(messages), **parameters},
-            deadline=time.deadline if deadline is None else deadline,
-            connect=time.connect,
-            read=time.read,
-            limit=time.read,
+        if stream and on_failure != "raise":
+            raise ValueError("on_failure: expected 'raise' for a stream, whose failures may come at any time")
+        park = parking_for(self.router, self._where)
+        if on_failure == "queue" and park is None:
+            raise ConfigurationError(_NO_QUEUE)
+        call = self._call(
+            messages,
+            model,
+            Selection(task=task, priority=priority, models=_names(models), max_latency=max_latency, order=order),
             stream=stream,
-            first_byte=time.first_byte,
+            parameters=parameters,
+        )
+        call = replace(
+            call,
+            deadline=call.deadline if deadline is None else deadline,
             cancel=cancel,
             cache_control="" if cache else "no-store",
-            selection=context.selection(own),
         )
-        outcome = self.router.send(call, self._transport)
+        outcome = self.router.send(call, self._transport, park)
         if outcome.is_answer:
             return CompletionStream(outcome) if stream else completed(outcome)
         error = exception_of(outcome)
         if on_failure == "raise":
             raise error
         return replace(completed(outcome), success=False, error=error)
+
+    def submit(  # noqa: PLR0913 - as `chat`
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        models: Sequence[str] | None = None,
+        task: str | None = None,
+        priority: str | None = None,
+        key: str | None = None,
+        handler: str | None = None,
+        attach: Mapping[str, Any] | None = None,
+        **parameters: Any,
+    ) -> Ticket:
+        """Park a call at once; it is answered when the queue is replayed.
+
+        That is done here after `client.queue.start()`, or in another process, such as `holyroute queue drain`.
+
+        Args:
+            messages: as for `chat`, or one question.
+            model: as for `chat`; so are `models`, `task` and `priority`.
+            models: exactly these, in this order.
+            task: route by task.
+            priority: `fast`, `normal` or `high`.
+            key: idempotency key; what was submitted under it before is not submitted again.
+            handler: name under which the replaying process registered what takes the answer.
+            attach: JSON of your own for the handler, as its `answer.metadata`.
+            parameters: everything else goes to the model as it is.
+
+        Raises:
+            ConfigurationError: an unknown model, or this client has no queue.
+            QueueFull: its limit or the disk.
+            InvalidItem: the call is no JSON or too large; SecretInPayload: a key stands in it.
+        """
+        from holyroute.deferred.parking import Delivery, Parking
+
+        listed = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        wanted = Selection(task=task, priority=priority, models=_names(models))
+        call = self._call(listed, model, wanted, stream=False, parameters=parameters)
+        self.router.candidates(call)  # raises what is wrong with the route
+        delivery = Delivery(handler=handler, metadata=attach or {}, key=key)
+        queue = self.queue
+        return queue.put(Parking(queue, self.router, delivery).parked(call))
+
+    def _call(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        model: str | None,
+        wanted: Selection,
+        *,
+        stream: bool,
+        parameters: Mapping[str, Any],
+    ) -> Call:
+        if stream:
+            parameters = {"stream": True, "stream_options": {"include_usage": True}, **parameters}
+        own = replace(
+            wanted,
+            task=wanted.task or self._selection.task,
+            priority=wanted.priority or self._selection.priority,
+            direct=wanted.direct or is_disabled(),
+        )
+        time = self.router.config.time
+        return Call(
+            model=model,
+            body={"model": model, "messages": list(messages), **parameters},
+            deadline=time.deadline,
+            connect=time.connect,
+            read=time.read,
+            limit=time.read,
+            stream=stream,
+            first_byte=time.first_byte,
+            selection=context.selection(own),
+        )
+
+    @property
+    def queue(self) -> WorkedQueue:
+        """The parked calls, and who replays them: `start()`, `drain()`, `get(id)`, `dead()`, `stats()` and more.
+
+        Raises:
+            ConfigurationError: this client parks nothing.
+        """
+        with context.SHARED.lock:
+            if self._queue is None:
+                if not self._where:
+                    raise ConfigurationError(_NO_QUEUE)
+                self._queue = worked_queue(self.router, self._where, send=self._replay, record=_record)
+            return self._queue
+
+    def _replay(self, call: Call, key: str) -> Outcome:
+        """One parked call, with its idempotency key on every attempt."""
+        return self.router.send(call, partial(self._transport, key=key))
 
     @property
     def cache(self) -> ResponseCache:
@@ -197,7 +295,9 @@ class Client:
         return max(priced, key=lambda one: one.price.blended if one.price else 0, default=None)
 
     def close(self) -> None:
-        """Close the idle connections; a later call opens new ones."""
+        """Stop replaying, and close the idle connections; a later call opens new ones."""
+        if self._queue is not None:
+            self._queue.stop()
         self._adapter.close()
 
     def __enter__(self) -> Self:
@@ -206,13 +306,30 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _transport(self, attempt: Attempt) -> Response:
+    def _transport(self, attempt: Attempt, key: str | None = None) -> Response:
         request = attempt.request()
+        if key is not None:
+            request.headers["Idempotency-Key"] = key
         settings = settings_for(attempt.target.provider)
         timeout = (attempt.patience.connect, attempt.patience.read)
         settings["stream"] = attempt.call.stream
         send = partial(self._adapter.send, request, timeout=timeout, **settings)
         return without_key(attempt, request, lambda: timed(attempt, send))
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    """An answer as it is kept: figures are exact, those of money as text."""
+    answer = completed(outcome)
+    return {
+        "content": answer.content,
+        "model": answer.model,
+        "model_asked": answer.model_asked,
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": answer.usage.prompt_tokens if answer.usage else None,
+        "completion_tokens": answer.usage.completion_tokens if answer.usage else None,
+        "cost_usd": None if answer.cost_usd is None else str(answer.cost_usd),
+        "raw": dict(answer.raw),
+    }
 
 
 def _overridden(config: Config | str | os.PathLike[str] | None, settings: dict[str, Any]) -> Config:

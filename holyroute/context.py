@@ -85,8 +85,11 @@ def selection(own: Selection) -> Selection:
     )
 
 
-def trace_of(response: Response) -> Trace | None:
-    """Everything that happened to the call behind a response; None where holyroute did not handle it."""
+def trace_of(response: Response | BaseException) -> Trace | None:
+    """Everything that happened to the call behind a response, or behind what was raised in its place.
+
+    None where holyroute did not handle it.
+    """
     trace: Trace | None = getattr(response, TRACE, None)
     return trace
 

@@ -21,6 +21,7 @@ class RoutingOptions:
     config: Config | str | os.PathLike[str] | None = None
     selection: Selection = Selection()  # noqa: RUF009 - frozen
     raise_on_exhaustion: bool = False
+    queue: bool | str | os.PathLike[str] | None = None  # where calls are parked; True: at the configured place
 
 
 class Door(Protocol):

@@ -27,6 +27,7 @@ from holyroute.core.call import Call, Origin
 from holyroute.core.reply import rewind
 from holyroute.dialects.translation import recognise
 from holyroute.failure import as_requests_would, exception_of, without_key
+from holyroute.queueing import parking_for
 from holyroute.transport.adapter import PER_OPERATION, Adapter, twin_of
 from holyroute.transport.stream import StreamBody, timed
 
@@ -75,14 +76,15 @@ class Sending:
         if call is None:
             return self.below(request, **self.settings)
         router = self.door.router
+        park = parking_for(router, self.door.routing_options.queue)
         alone = self._alone(call)
         if alone is not None:
-            outcome = router.observe(call, alone, lambda _: self._send_untouched(request))
+            outcome = router.observe(call, alone, lambda _: self._send_untouched(request), park)
             if outcome.cached is None:
                 return _untouched(outcome)
         self._complete(request)
         if alone is None:
-            outcome = router.send(call, self._attempt)
+            outcome = router.send(call, self._attempt, park)
         return self._show(outcome, call)
 
     def read(self, request: PreparedRequest) -> Call | None:
@@ -220,6 +222,10 @@ def _untouched(outcome: Outcome) -> Response:
     """What the only candidate said, as it said it."""
     if outcome.response is None:
         assert outcome.error is not None
+        assert outcome.trace is not None
+        if outcome.trace.parking:  # else it is shown as it came
+            setattr(outcome.error, context.TRACE, outcome.trace)
+            outcome.error.add_note(f"holyroute: {outcome.trace.parking}")
         raise outcome.error
     setattr(outcome.response, context.TRACE, outcome.trace)
     return outcome.response

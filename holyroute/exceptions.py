@@ -58,6 +58,7 @@ from requests.exceptions import (
 from holyroute import _surface
 
 if TYPE_CHECKING:
+    from holyroute.core.ticket import Ticket
     from holyroute.core.trace import Trace
 
 
@@ -103,16 +104,21 @@ class AllTargetsFailed(HolyRouteError, ConnectionError):  # noqa: N818
     Attributes:
         retry_at: monotonic seconds (`holyroute.core.clock`) when a target may be free again, or None.
         retry_after: the same as seconds from the moment of raising.
-        ticket: the parked call, once calls can be parked; None otherwise.
+        ticket: of the parked call, where somebody asked for that; else None, and `trace.not_parked` says why not.
     """
 
     def __init__(
-        self, *args: Any, retry_at: float | None = None, retry_after: float | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        retry_at: float | None = None,
+        retry_after: float | None = None,
+        ticket: Ticket | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.retry_at = retry_at
         self.retry_after = retry_after
-        self.ticket = None
+        self.ticket = ticket
 
 
 class DeadlineExceeded(AllTargetsFailed, ReadTimeout):

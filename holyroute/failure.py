@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from requests.exceptions import ReadTimeout, RequestException, SSLError
 
+from holyroute.context import TRACE
 from holyroute.core import reply, verdicts
 from holyroute.core.trace import NO_CREDENTIAL
 from holyroute.dialects import wire
@@ -89,6 +90,7 @@ def exception_of(outcome: Outcome) -> HolyRouteError:
         response=outcome.response,
         retry_at=trace.retry_at,
         retry_after=outcome.retry_after,
+        ticket=trace.ticket,
     )
     failure.__cause__ = outcome.error
     return failure
@@ -116,7 +118,8 @@ def as_requests_would(outcome: Outcome, origin: Origin) -> Response:
         return _synthesised(outcome, trace, origin)
     if isinstance(error, RequestException) and error.request is None:
         error.request = origin.request
-    for line in (*trace.attempts, *trace.skipped):
+    setattr(error, TRACE, trace)
+    for line in trace.lines:
         error.add_note(f"holyroute: {line}")
     raise error
 

@@ -70,10 +70,11 @@ class Session(RoutingMixin):
         priority: default priority: `fast`, `normal` or `high`.
         retries: urllib3 retries for requests that are not routed, such as `standard_retry()`; none by default.
         raise_on_exhaustion: raise `AllTargetsFailed` instead of showing what requests would have shown.
+        queue: park what nobody can answer: a file, or True for the configured one; see `parking`.
         router: an engine to share with others.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a keyword of its own for the user
         self,
         config: Config | str | os.PathLike[str] | None = None,
         *,
@@ -81,6 +82,7 @@ class Session(RoutingMixin):
         priority: str | None = None,
         retries: Retry | None = None,
         raise_on_exhaustion: bool = False,
+        queue: bool | str | os.PathLike[str] | None = None,
         router: Router | None = None,
     ) -> None:
         super().__init__()
@@ -92,6 +94,7 @@ class Session(RoutingMixin):
             config=config if router is None else router.config,
             selection=Selection(task=task, priority=priority),
             raise_on_exhaustion=raise_on_exhaustion,
+            queue=queue,
         )
         self._router = router
 

@@ -35,6 +35,7 @@ FLOORS = [
         "failure",
         "flask",
         "installation",
+        "queueing",
         "sessions",
     },
     {"testing"},

@@ -11,7 +11,7 @@ from holyroute.config.problems import ENVIRONMENT
 from holyroute.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from holyroute.core.target import Provider
 
@@ -101,6 +101,11 @@ class Keyring:
     def missing(self, provider: Provider) -> tuple[str, ...]:
         """The variables of a provider that hold no key."""
         return tuple(name for name in provider.api_key_env if not self._value(name))
+
+    def secrets(self, providers: Iterable[Provider]) -> tuple[str, ...]:
+        """All keys of some providers as they stand in the environment: what must not be written anywhere."""
+        names = {name for provider in providers for name in provider.api_key_env}
+        return tuple(value for name in names if (value := self._value(name)))
 
     def __repr__(self) -> str:
         return "<Keyring ***>"

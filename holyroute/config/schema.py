@@ -104,6 +104,7 @@ class QueueSettings:
     backoff_base: float = 30.0  # seconds, doubling, full jitter
     backoff_max: float = 900.0
     retention: float = 604_800.0  # seconds that an answer is kept
+    concurrency: int = 8  # calls replayed at the same time, once the ramp is through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

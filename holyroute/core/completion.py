@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from holyroute.core.target import Price
+    from holyroute.core.ticket import Ticket
     from holyroute.core.trace import Trace
 
 _ABSURD = 1_000_000_000  # tokens; no model reads or writes that many
@@ -66,6 +67,11 @@ class Completion:
     error: Exception | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the decoded answer
     trace: Trace | None = field(default=None, repr=False)
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """Where the call was parked because nobody could answer; None otherwise."""
+        return self.trace.ticket if self.trace is not None else None
 
     @property
     def message(self) -> Mapping[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
+
+from holyroute.exceptions import QueueUnavailable
 
 
 class Results(Protocol):
@@ -33,3 +35,16 @@ class Ticket:
             UnknownTicket: It was purged meanwhile.
         """
         return self.results.result(self.id, timeout)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Ticket, (self.id, self.created, _ELSEWHERE)  # a queue does not travel; another process opens its own
+
+
+class _Elsewhere:
+    """Stands for the queue of another process."""
+
+    def result(self, ticket_id: str, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - as `Results`
+        raise QueueUnavailable(f"ticket {ticket_id} comes from another process: ask the queue itself, by this id")
+
+
+_ELSEWHERE = _Elsewhere()

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from holyroute.core.completion import Usage
     from holyroute.core.events import Event
     from holyroute.core.target import Target
+    from holyroute.core.ticket import Ticket
     from holyroute.core.verdicts import Verdict
 
 RESENT = "sent twice: the first connection was closed before a byte came back"  # the provider may bill both
 NO_CREDENTIAL = "no credential"  # how the reason of a skip begins when a key is missing
+BENCHED = "benched: "  # and when a target is left alone for a while; the verdict follows
+
+_FOR_PEOPLE = {f"{BENCHED}{row}" for row in verdicts.TABLE.values() if not row.queueable}  # time alone mends nothing
 
 _ids = itertools.count(1)
 
@@ -66,6 +70,11 @@ class AttemptRecord:
     usage: Usage | None
 
     @property
+    def queueable(self) -> bool:
+        """Whether the same target may answer later."""
+        return self.verdict.queueable or (self.status == 402 and self.retry_after is not None)
+
+    @property
     def cost(self) -> Decimal | None:
         """USD; None where price or usage is unknown."""
         return self.usage.cost(self.target.price) if self.usage is not None else None
@@ -101,6 +110,8 @@ class Trace:
         skipped: every candidate that was passed over, with the reason.
         answered_by: the target that answered, or None.
         cached: `hit`, `stale` or `coalesced` where the answer is one that was given before; else None.
+        ticket: where the call was parked because nobody could answer; else None.
+        not_parked: why it was not, though somebody asked for that; else None.
         seconds: duration of the whole call, waits included.
     """
 
@@ -111,6 +122,8 @@ class Trace:
         self.skipped: list[Skip] = []
         self.answered_by: Target | None = None
         self.cached: str | None = None
+        self.ticket: Ticket | None = None
+        self.not_parked: str | None = None
         self.verdict: Verdict | None = None
         self.began = clock.now()
         self.began_wall = clock.wall()
@@ -204,6 +217,14 @@ class Trace:
         return min([*passed_over, *asked], default=None)
 
     @property
+    def queueable(self) -> bool:
+        """Whether the same call may be answered later: somebody is out of order for a while, or time was short."""
+        if self.cancelled:
+            return False
+        waiting = any(skip.retry_at is not None and skip.reason not in _FOR_PEOPLE for skip in self.skipped)
+        return waiting or self.out_of_time or any(record.queueable for record in self.attempts)
+
+    @property
     def cost(self) -> Decimal | None:
         """USD of all attempts that reported their usage; None where the answer's own cost is unknown, 0 for a hit."""
         costs = [record.cost for record in self.attempts]
@@ -224,7 +245,19 @@ class Trace:
         how = f" (cached: {self.cached})" if self.cached else ""
         asked = self.asked or "the default route"
         head = f"call {self.id} for {asked}: answered by {who}{how} after {self.seconds:.3f} s"
-        return "\n".join([head, *(f"  {line}" for line in (*self.attempts, *self.skipped))])
+        return "\n".join([head, *(f"  {line}" for line in self.lines)])
+
+    @property
+    def lines(self) -> list[str]:
+        """What happened, a line each."""
+        return [*map(str, self.attempts), *map(str, self.skipped), *([self.parking] if self.parking else [])]
+
+    @property
+    def parking(self) -> str:
+        """What became of the wish to park the call; empty where there was none."""
+        if self.ticket is not None:
+            return f"parked: ticket {self.ticket.id}"
+        return "" if self.not_parked is None else f"not parked: {self.not_parked}"
 
     def __getstate__(self) -> dict[str, Any]:
         # the clock and the observers belong to the process that made the call

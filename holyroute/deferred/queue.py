@@ -74,6 +74,18 @@ class Item:
     error: str | None  # the latest cause
 
 
+def open_store(settings: QueueSettings, clock: Clock = SYSTEM_CLOCK) -> QueueStore:
+    """The store at `queue.path`; a file is made when it is first used."""
+    if settings.path == ":memory:":
+        from holyroute.stores.memory import MemoryStore
+
+        return MemoryStore(settings, clock)
+    from holyroute.stores import place
+    from holyroute.stores.sqlite import SqliteStore
+
+    return SqliteStore(settings.path or place.default(), settings, clock)
+
+
 class RetryQueue:
     """Parked calls in a store. Safe to share between threads, and between processes where the store is.
 
@@ -108,21 +120,11 @@ class RetryQueue:
             secrets: all keys that this process knows; asked each time something is written.
             clock: of waits, and of what is written down.
         """
-        store: QueueStore
-        if settings.path == ":memory:":
-            from holyroute.stores.memory import MemoryStore
-
-            store = MemoryStore(settings, clock)
-        else:
-            from holyroute.stores import place
-            from holyroute.stores.sqlite import SqliteStore
-
-            store = SqliteStore(settings.path or place.default(), settings, clock)
-        return cls(store, settings, secrets=secrets, clock=clock)
+        return cls(open_store(settings, clock), settings, secrets=secrets, clock=clock)
 
     # --- parking, and asking later ---
 
-    def put(self, call: ParkedCall, *, delay: float = 0.0) -> Ticket:
+    def put(self, call: ParkedCall, *, delay: float = 0.0, secrets: Iterable[str] = ()) -> Ticket:
         """Park a call durably.
 
         With an idempotency key it is parked once, also when it has been answered meanwhile. Without one it is parked
@@ -131,13 +133,14 @@ class RetryQueue:
         Args:
             call: what to ask, and by which route.
             delay: seconds until it may be tried.
+            secrets: keys that must not stand in it, besides those that the queue knows of.
 
         Raises:
             QueueFull: The queue's limit or the disk.
             InvalidItem: It is no JSON, no UTF-8 or too large, or its key stands for another call.
             SecretInPayload: A key stands in it.
         """
-        payload = parked.encode(call, self.settings.max_item_bytes, self._secrets())
+        payload = parked.encode(call, self.settings.max_item_bytes, [*self._secrets(), *secrets])
         digest = hashlib.blake2b(payload, digest_size=16).hexdigest()
         item_id, created = self._store.put(NewItem(payload=payload, digest=digest, key=call.key, delay=delay))
         return Ticket(item_id, created, self)
@@ -249,9 +252,17 @@ class RetryQueue:
         """Calls that were given up, the latest first."""
         return [_item(record) for record in self._store.dead(limit)]
 
+    def waiting(self, limit: int = 100) -> list[Item]:
+        """Calls that wait or are being replayed, the next one first."""
+        return [_item(record) for record in self._store.waiting(limit)]
+
+    def hasten(self, ids: Iterable[str] | None = None) -> int:
+        """Let waiting calls, some or all, be tried as soon as somebody may be asked; how many there were."""
+        return self._store.hasten(_listed(ids))
+
     def requeue(self, ids: Iterable[str] | None = None) -> int:
         """Let dead calls wait again, some or all, with fresh attempts and time; how many there were."""
-        return self._store.requeue(None if ids is None else [ids] if isinstance(ids, str) else list(ids))
+        return self._store.requeue(_listed(ids))
 
     def purge(self, older_than: float | None = None, *, dead: bool = False) -> int:
         """Delete what is over; how many there were.
@@ -282,6 +293,10 @@ class RetryQueue:
 
     def _cause(self, text: str) -> str:
         return parked.cause_of(text, self._secrets())
+
+
+def _listed(ids: Iterable[str] | None) -> list[str] | None:
+    return None if ids is None else [ids] if isinstance(ids, str) else list(ids)
 
 
 def _item(record: Record) -> Item:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from holyroute.engine.wallet import Wallet
     from holyroute.resilience.guard import Guards
 
+    Park = Callable[[Call, Trace], None]  # keeps a call for later, and tells its trace
+
 
 class Router:
     """Sends a chat completion to the first target that can answer it.
@@ -98,7 +100,7 @@ class Router:
         """What was spent."""
         return self.state.ledger
 
-    def send(self, call: Call, transport: Transport) -> Outcome:
+    def send(self, call: Call, transport: Transport, park: Park | None = None) -> Outcome:
         """Ask one target after the other until one answers. Failures come back as values; the outcome has the trace."""
         self.streams.book_forgotten()
         trace = Trace(call, self.clock, self.events.publish)
@@ -109,7 +111,10 @@ class Router:
                 outcome = trace.record(attempt, self.attempt(attempt, transport, trace))
                 if outcome.is_final:  # answered, or the caller's own mistake
                     return trace.close(claim.settle(outcome))
-            return trace.close(claim.settle(trace.best))
+            outcome = claim.settle(trace.best)
+            if park is not None and not outcome.is_final and trace.queueable:
+                park(call, trace)  # nobody could: keep it for later
+            return trace.close(outcome)
 
     def plan(self, call: Call, trace: Trace) -> Iterator[Attempt]:
         """Whom to ask next, and how long to wait first."""
@@ -142,7 +147,7 @@ class Router:
             if caller is not None and (outcome is None or outcome.stream is None):
                 caller.forget(attempt.token.cancel)
 
-    def observe(self, call: Call, candidate: Candidate, transport: Transport) -> Outcome:
+    def observe(self, call: Call, candidate: Candidate, transport: Transport, park: Park | None = None) -> Outcome:
         """Let the only candidate be asked as it is: never refused, retried or cut, only noted."""
         trace = Trace(call, self.clock, self.events.publish)
         for other in self.candidates(call, trace):
@@ -164,7 +169,10 @@ class Router:
             if outcome.detail:
                 outcome.detail = self.wallet.explain(attempt.target, callers_credential(call), outcome)
             self.ledger.book(attempt.target, outcome)
-            return trace.close(claim.settle(trace.record(attempt, outcome)))
+            outcome = claim.settle(trace.record(attempt, outcome))
+            if park is not None and not outcome.is_final and trace.queueable:
+                park(call, trace)
+            return trace.close(outcome)
 
     def settle(self, attempt: Attempt, outcome: Outcome, seconds: float | None = None) -> Outcome:
         """Book an outcome everywhere, once; `seconds` is how long it took, until now if nothing is said."""

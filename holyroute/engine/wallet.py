@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from holyroute.config.credentials import Credential
 from holyroute.core import verdicts
-from holyroute.core.trace import NO_CREDENTIAL
+from holyroute.core.trace import BENCHED, NO_CREDENTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Wallet:
                 return choice
             benches.append(bench)
         first = min(benches, key=lambda bench: bench.until)
-        return Choice(refused=f"benched: {first.reason}", retry_at=first.until)
+        return Choice(refused=f"{BENCHED}{first.reason}", retry_at=first.until)
 
     def explain(self, target: Target, credential: Credential | None, outcome: Outcome) -> str:
         """The outcome's detail without the key, which some providers repeat; for a 401 what a person has to check."""

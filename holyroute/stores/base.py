@@ -123,6 +123,12 @@ class QueueStore(Protocol):
     def dead(self, limit: int) -> list[Record]:
         """Items given up, the latest first."""
 
+    def waiting(self, limit: int) -> list[Record]:
+        """Items that wait or are lent, the next one first."""
+
+    def hasten(self, ids: list[str] | None) -> int:
+        """Make some waiting items due now, or all; how many there were."""
+
     def requeue(self, ids: list[str] | None) -> int:
         """Let some dead items, or all, wait again, with fresh attempts and time; how many there were."""
 

@@ -141,6 +141,21 @@ class SqlStore:
             rows = db.execute(f"{_RECORD} WHERE state='dead' ORDER BY finished DESC, seq DESC LIMIT ?", (limit,))
             return [_record(row) for row in rows]
 
+    def waiting(self, limit: int) -> list[Record]:
+        """Items that wait or are lent, the next one first."""
+        with self._reading() as db:
+            of_state = f"{_RECORD} WHERE state=? ORDER BY not_before, seq LIMIT ?"
+            rows = [row for state in ("leased", "ready") for row in db.execute(of_state, (state, limit))]
+            return [_record(row) for row in rows[:limit]]
+
+    def hasten(self, ids: list[str] | None) -> int:
+        """Make waiting items due now; see `QueueStore`."""
+        change = "UPDATE item SET not_before=? WHERE state='ready'"
+        with self._writing() as (db, now):
+            if ids is None:
+                return db.execute(change, (now,)).rowcount
+            return sum(db.execute(f"{change} AND id=?", (now, item_id)).rowcount for item_id in ids)
+
     def requeue(self, ids: list[str] | None) -> int:
         """Let dead items wait again; see `QueueStore`."""
         change = "UPDATE item SET state='ready', attempts=0, not_before=?, expires=?, finished=NULL WHERE state='dead'"
