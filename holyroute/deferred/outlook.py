@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from holyroute.engine.router import Router
 
 
-def free_at(router: Router, call: Call, candidates: list[Candidate]) -> float:
+def free_at(router: Router, call: Call, candidates: list[Candidate], now: float) -> float:
     """Monotonic seconds when the first candidate may be asked; not after now: at once. Takes no place and no probe."""
-    now = router.clock.now()
     return min((_free_at(router, call, one, now) for one in candidates), default=now)
 
 

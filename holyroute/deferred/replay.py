@@ -177,7 +177,7 @@ class Replayer:
     def _open_at(self, group: Group, now: float) -> float:
         """When somebody of a group may be asked."""
         rested = group.ramp.paused_until(now) or now
-        return max(rested, free_at(self._router, group.call, self._router.candidates(group.call)))
+        return max(rested, free_at(self._router, group.call, self._router.candidates(group.call), now))
 
     def _admit(self, lease: Lease) -> Work | None:
         """A leased call that may be asked now; others go back."""
