@@ -17,6 +17,7 @@ from holyroute.cli.config import config
 from holyroute.cli.demo import demo
 from holyroute.cli.models import models
 from holyroute.cli.output import Failure, Misuse
+from holyroute.cli.queue import queue
 from holyroute.cli.run import run
 from holyroute.cli.simulate import simulate
 from holyroute.exceptions import ConfigurationError, HolyRouteError
@@ -55,7 +56,7 @@ def app() -> None:
     """
 
 
-for command in (ask, bench, config, demo, models, run, simulate):
+for command in (ask, bench, config, demo, models, queue, run, simulate):
     app.add_command(command)
 
 
