@@ -1,14 +1,15 @@
 """What a queue of parked calls loses when its processes are killed: nothing, and how many calls are made twice.
 
-    python benchmarks/queue_kills.py [--kills 40] [--race 150] [--only parking replaying race]
+    python benchmarks/queue_kills.py [--kills 40] [--race 150] [--only parking replaying draining race]
 
 Parking: a process parks calls one after the other and names each ticket it got; it is killed (SIGKILL) at a random
 moment, again and again. Lost is a ticket that the queue does not know. Replaying: a process leases four calls at a
 time, asks a provider on a real socket, and records the answers; it is killed in the same way. Then everything is
 answered in peace. Asked for again: the provider got the same call twice, which cannot be avoided for what is in flight
-at a kill (here one call) between its answer and our commit. Race: four processes park and answer in one queue at once,
-and nobody is killed; then nothing may be asked for again. Prints a Markdown table; fails if anything was lost or
-recorded twice, or more was asked for again than was in flight.
+at a kill (here one call) between its answer and our commit. Draining: the same with `Client.queue.drain`, which has up
+to four calls in flight. Race: four processes park and answer in one queue at once, and nobody is killed; then nothing
+may be asked for again. Prints a Markdown table; fails if anything was lost or recorded twice, or more was asked for
+again than was in flight.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 
 import requests
 
+from holyroute import Client
 from holyroute.config.schema import QueueSettings
 from holyroute.deferred.parked import ParkedCall
 from holyroute.deferred.queue import RetryQueue
@@ -47,7 +50,8 @@ def queue_at(path: str, lease: float = LEASE) -> RetryQueue:
 
 def call(name: str) -> ParkedCall:
     """A prompt of 1.5 KB that the provider repeats the beginning of."""
-    return ParkedCall(body={"model": "m", "messages": [{"role": "user", "content": f"{name} {'and so on ' * 150}"}]})
+    body = {"model": "m", "messages": [{"role": "user", "content": f"{name} {'and so on ' * 150}"}]}
+    return ParkedCall(body=body, model="m", handler="tell")
 
 
 # --- what the processes do --------------------------------------------------------------------------------------------
@@ -63,6 +67,18 @@ def park(path: str) -> None:
 def replay(path: str, url: str) -> None:
     """Answer until nothing is left; a line for every answer that was recorded."""
     answer_all(queue_at(path), url)
+
+
+def drain(path: str, url: str) -> None:
+    """The real replay, until nothing is left; a line for every answer that was recorded."""
+    client = Client(
+        queue={"enabled": True, "path": path, "lease": LEASE, "concurrency": BATCH},
+        providers={"simulator": {"base_url": url}},
+        models={"m": {"provider": "simulator"}},
+        time={"deadline": LEASE / 2},
+    )
+    client.queue.handler("tell")(lambda answer: os.write(1, f"{answer.id}\n".encode()))  # whole lines, from threads
+    client.queue.drain(until_empty=True)
 
 
 def race(path: str, url: str, calls: str) -> None:
@@ -85,7 +101,7 @@ def answer_all(queue: RetryQueue, url: str) -> None:
         time.sleep(0.01)
 
 
-ROLES = {"park": park, "replay": replay, "race": race}
+ROLES = {"park": park, "replay": replay, "drain": drain, "race": race}
 
 
 def start(*words: str) -> subprocess.Popen[str]:
@@ -133,7 +149,7 @@ def measure_parking(path: str, kills: int) -> Row:
     return row
 
 
-def measure_replaying(path: str, kills: int) -> Row:
+def measure_replaying(path: str, kills: int, role: str = "replay") -> Row:
     """Calls that were parked, and what became of them when everything is answered."""
     queue = queue_at(path)
     wanted: dict[str, str] = {}
@@ -143,12 +159,12 @@ def measure_replaying(path: str, kills: int) -> Row:
             while turn < kills and queue.stats().ready < STOCK:
                 name = f"call {len(wanted)} "
                 wanted[queue.put(call(name)).id] = name
-            recorded += run("replay", path, provider.base_url, kill=turn < kills)
+            recorded += run(role, path, provider.base_url, kill=turn < kills)
         asked = Counter(seen.headers["Idempotency-Key"] for seen in provider.seen)
     row = Row(len(wanted), twice=len(recorded) - len(set(recorded)), again=sum(asked.values()) - len(asked))
     for ticket, name in wanted.items():
         item = queue.get(ticket)
-        is_own = item.state == "done" and f"Answer to: {name}" in item.result["choices"][0]["message"]["content"]
+        is_own = item.state == "done" and f"Answer to: {name}" in str(item.result)
         row.lost += not is_own
     assert queue.check() == ()
     assert set(asked) == set(wanted)
@@ -174,12 +190,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--race", type=int, default=150)
-    parser.add_argument("--only", nargs="+", default=["parking", "replaying", "race"])
+    parser.add_argument("--only", nargs="+", default=["parking", "replaying", "draining", "race"])
     arguments = parser.parse_args()
     kills = arguments.kills
     measures = {
         "parking": (measure_parking, kills, 0),
         "replaying": (measure_replaying, kills, kills),
+        "draining": (partial(measure_replaying, role="drain"), kills, BATCH * kills),
         "race": (measure_race, arguments.race, 0),
     }
     print("| what | kill -9 | calls | lost | recorded twice | asked for again |\n|---|---|---|---|---|---|")

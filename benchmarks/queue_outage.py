@@ -4,8 +4,8 @@
 
 Calls are parked while the only provider refuses connections. The real replay runs all the while, one call at a time, on
 a clock that jumps over every wait; the queue is in memory. Then the provider is back. Dead: calls that were given up.
-Trips after: how often the breaker opened once the provider was back. In the worst five minutes: leases while it was
-down. Prints a Markdown table; fails if a call died, or the breaker tripped again.
+Trips after: how often the breaker opened once the provider was back. Prints a Markdown table; fails if a call died, or
+the breaker tripped again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class World:
     asked_down: int = 0
     asked_up: int = 0
     trips_after: int = 0
-    width: list[float] = field(default_factory=list)  # when the answers came
+    answered_at: list[float] = field(default_factory=list)  # seconds
+    tickets: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         config = load(
@@ -84,7 +85,7 @@ class World:
             raise requests.ConnectionError("refused")
         self.asked_up += 1
         self.clock.advance(self.takes)
-        self.width.append(self.clock.now() - self.began)
+        self.answered_at.append(self.clock.now() - self.began)
         response = requests.Response()
         response.status_code = 200
         response.headers["Content-Type"] = "application/json"
@@ -96,7 +97,7 @@ class World:
         """So many different calls."""
         for number in range(calls):
             body = {"model": "m", "messages": [{"role": "user", "content": f"call {number}"}]}
-            self.queue.put(ParkedCall(body=body, model="m"))
+            self.tickets.append(self.queue.put(ParkedCall(body=body, model="m")).id)
 
 
 def main() -> None:
@@ -113,7 +114,7 @@ def main() -> None:
     memory = tracemalloc.get_traced_memory()[1]
     stats = world.queue.stats()
     drained = world.clock.now() - world.began - world.back_after
-    first = world.width[0] - world.back_after
+    first = world.answered_at[0] - world.back_after
     print(
         "| calls | outage | dead | answered | asked while down | first answer after | drained after "
         "| trips after | peak of Python memory |\n|---|---|---|---|---|---|---|---|---|"

@@ -115,13 +115,13 @@ class Replayer:
         """Calls under way."""
         return len(self._under_way)
 
-    def take(self) -> list[Work]:
-        """Lease what may be asked now; each has to be handed to `work`."""
+    def take(self) -> tuple[int, list[Work]]:
+        """Lease what may be asked now: how many there were, and those that can go, each to be handed to `work`."""
         now = self._router.clock.now()
         with self.changed:
             places = min(self._places(now), self._most - self.in_flight)
         leases = self.queue.lease(places, deadline=self._router.config.time.deadline) if places > 0 else []
-        return [work for lease in leases if (work := self._admit(lease)) is not None]
+        return len(leases), [work for lease in leases if (work := self._admit(lease)) is not None]
 
     def work(self, work: Work) -> None:
         """Have one call asked, and record how it ended."""

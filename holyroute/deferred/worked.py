@@ -182,13 +182,13 @@ class Run:
         self.settled.clear()
         try:
             while not self.stopping:
-                works = self.replayer.take()
+                leased, works = self.replayer.take()
                 for work in works:
                     self._start(work)
-                if not works and not self.replayer.in_flight and is_over():
+                if not leased and not self.replayer.in_flight and is_over():
                     break
                 self.replayer.renew()
-                self.wait(self._seconds(idle=not works))
+                self.wait(self._seconds(idle=not leased))
         finally:
             self._finish()
 

@@ -34,7 +34,7 @@ def python(*words: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("what", "most_again"), [("parking", 0), ("replaying", 4), ("race", 0)])
+@pytest.mark.parametrize(("what", "most_again"), [("parking", 0), ("replaying", 4), ("draining", 16), ("race", 0)])
 def test_killed_processes_lose_nothing(tmp_path: Path, what: str, most_again: int) -> None:
     """SIGKILL while parking and while replaying, and a race: nothing lost, nothing recorded twice (the benchmark)."""
     script = str(ROOT / "benchmarks" / "queue_kills.py")
