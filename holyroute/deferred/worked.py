@@ -27,6 +27,7 @@ logger = logging.getLogger("holyroute")
 LOOK = 1.0  # seconds between looks for calls that others parked
 LONGEST = 5.0  # seconds between looks while nobody may be asked
 GRACE = 10.0  # seconds that calls under way are given when the replay stops
+CALLED_OFF = 5.0  # seconds that they may take to notice that it is over
 
 
 def in_thread(work: Callable[[], None]) -> None:
@@ -64,6 +65,7 @@ class WorkedQueue(RetryQueue):
         self._record = record
         self._spawn = spawn
         self._handlers: dict[str, Handler] = {}
+        self._ends_with_process = False
         self.after_fork()
         forks.register(self)
 
@@ -94,6 +96,9 @@ class WorkedQueue(RetryQueue):
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return
+            if not self._ends_with_process:
+                atexit.register(_stop_at_exit, weakref.ref(self))
+                self._ends_with_process = True
             run = self._run()
             self._runs.add(run)
             self._thread = threading.Thread(target=self._work_on, args=[run], name="holyroute-queue", daemon=True)
@@ -112,7 +117,7 @@ class WorkedQueue(RetryQueue):
             with run.replayer.changed:
                 run.replayer.changed.notify_all()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(grace + GRACE)
+            thread.join(grace + CALLED_OFF)
 
     def drain(self, *, until_empty: bool = False) -> Progress:
         """Replay in this thread: what is due and may be asked now, or everything that waits.
@@ -135,10 +140,7 @@ class WorkedQueue(RetryQueue):
 
     def _run(self) -> Run:
         replayer = Replayer(self, self._router, send=self._send, record=self._record, handlers=self._handlers)
-        run = Run(replayer, self._router, self._spawn)
-        ended = weakref.ref(run)
-        atexit.register(_stop_at_exit, ended)
-        return run
+        return Run(replayer, self._router, self._spawn)
 
     def _work_on(self, run: Run) -> None:
         """Replay whatever happens to the queue's file: a full disk is emptied, a lock is given up."""
@@ -154,11 +156,11 @@ class WorkedQueue(RetryQueue):
                 self._runs.discard(run)
 
 
-def _stop_at_exit(ended: weakref.ref[Run]) -> None:
-    run = ended()
-    if run is not None:
-        run.stop(0.0)
-        run.settled.wait(LOOK)
+def _stop_at_exit(worked: weakref.ref[WorkedQueue]) -> None:
+    """What is under way goes back at once, not when its lease ends."""
+    queue = worked()
+    if queue is not None:
+        queue.stop(grace=0.0)
 
 
 class Run:
@@ -167,7 +169,6 @@ class Run:
     def __init__(self, replayer: Replayer, router: Router, spawn: Callable[[Callable[[], None]], object]) -> None:
         self.replayer = replayer
         self.stopping = False
-        self.settled = threading.Event()
         self._router = router
         self._spawn = spawn
         self._give_up = float("inf")
@@ -179,7 +180,6 @@ class Run:
 
     def until(self, is_over: Callable[[], bool]) -> None:
         """Replay until something is so, or somebody stops it; then wait for what is under way."""
-        self.settled.clear()
         try:
             while not self.stopping:
                 leased, works = self.replayer.take()
@@ -232,4 +232,3 @@ class Run:
             with self.replayer.changed:
                 if self.replayer.in_flight:
                     self._router.clock.wait(self.replayer.changed, 0.1 if self.stopping else LOOK)
-        self.settled.set()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from holyroute.simulator import Simulator
     from tests.sockets.conftest import ShiftedClock
 
+KEYS = {"KEY_A": "test-key-a"}
 PROMPT = "What is the time?"
 MESSAGES = [{"role": "user", "content": PROMPT}]
 
@@ -455,6 +460,26 @@ def test_the_command_line_looks_after_the_queue(cli: Any) -> None:
     assert json.loads(cli("stats", "--json").stdout)["done"] == 1
     assert cli("check").exit_code == cli("repair").exit_code == 0
     assert "deleted: 1" in cli("purge", "--older-than", "0").stdout
+
+
+def test_sigterm_stops_a_drain(a: Simulator, cli: Any) -> None:
+    """It ends by itself with exit code 0, and what was not asked yet still waits."""
+    a.always("*", "silent")
+    with holyroute.Client(cli.config) as client:
+        client.submit(PROMPT, model="ma")
+        command = [sys.executable, "-m", "holyroute", "queue", "drain", "--until-empty", "--config", str(cli.config)]
+        with subprocess.Popen(command, env={**os.environ, **KEYS}, stdout=subprocess.PIPE) as drain:
+            assert a.wait_for(1)
+            drain.terminate()
+            drain.send_signal(signal.SIGTERM)
+            a.heal()
+            a.drop_connections()
+            shown, _ = drain.communicate(timeout=15)
+        stats = client.queue.stats()
+
+        assert drain.returncode == 0
+        assert b"still waiting 1" in shown
+        assert (stats.ready, stats.leased) == (1, 0)
 
 
 def test_exit_codes_tell_of_dead_letters(a: Simulator, cli: Any) -> None:
