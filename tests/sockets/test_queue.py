@@ -55,7 +55,7 @@ def router(configured: Callable[..., Config], clock: ShiftedClock, env: dict[str
 @pytest.fixture
 def patient(configured: Callable[..., Config], env: dict[str, str]) -> Router:
     """On real time, for threads that wait for each other."""
-    return Router(configured(queue={"path": ":memory:"}, retry={"sole_attempts": 1}), env=env)
+    return Router(configured(queue={"path": ":memory:"}, retry={"sole_attempts": 1}, time={"read": 60}), env=env)
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from queue_outage import World
 
@@ -34,13 +32,16 @@ def test_nobody_is_asked_while_the_breaker_is_open() -> None:
     assert sum(attempts) < 1_000 + world.asked_down + HOUR / 10 + 10
 
 
-@pytest.mark.parametrize("threads", [8])
-def test_after_an_outage_calls_come_one_two_four(threads: int) -> None:
-    """The first answer doubles the number of calls under way, up to the setting."""
-    world = World(back_after=60.0)
-    widths: list[int] = []
+def test_after_an_outage_calls_come_one_two_four() -> None:
+    """Answers double the number of calls under way, up to the setting; an outage sets it back to one."""
+    world = World(back_after=0.0)
     run = world.queue._run()
-    world.park(64)
+    world.park(128)
+    for _ in range(5):
+        for work in run.replayer.take()[1]:
+            run.replayer.work(work)
+    world.back_after = world.clock.now() - world.began + 60.0
+    widths: list[int] = []
     while world.queue.stats().ready:
         _, works = run.replayer.take()
         if works and not world.is_down:
@@ -50,4 +51,4 @@ def test_after_an_outage_calls_come_one_two_four(threads: int) -> None:
         world.clock.advance(1.0 if works else 5.0)
 
     assert widths[:4] == [1, 2, 4, 8]
-    assert max(widths) == threads
+    assert max(widths) == 8
