@@ -15,12 +15,15 @@ from holyroute.core.stream import DONE
 from holyroute.exceptions import StreamInterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from requests import Response
 
     from holyroute.core.outcome import Outcome
     from holyroute.core.trace import Trace
+
+
+WHOLE = "whole"  # how reading ends when it was not broken off or closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ class CompletionStream:
         self._outcome = outcome
         self._response: Response = outcome.response
         self._words: list[str] = []
-        self._deltas = self._read()
+        self._deltas = _read(outcome.response)
 
     @property
     def text(self) -> str:
@@ -83,7 +86,16 @@ class CompletionStream:
         return self
 
     def __next__(self) -> Delta:
-        delta: Delta = next(self._deltas)
+        try:
+            delta = next(self._deltas)
+        except StopIteration as end:
+            if end.value is WHOLE:
+                self.completion = completed(self._outcome)
+            raise
+        except (HTTPError, RequestException) as error:
+            partial = self.text
+            text = f"the answer broke off after {len(partial)} characters: {self.trace.verdict}\n{self.trace}"
+            raise StreamInterrupted(text, partial=partial, trace=self.trace, response=self._response) from error
         if delta.index == 0 and delta.text:
             self._words.append(delta.text)
         return delta
@@ -94,19 +106,16 @@ class CompletionStream:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _read(self) -> Any:
-        decoder = Decoder()
-        try:
-            for piece in self._response.raw.stream():
-                for event in decoder.feed(piece):
-                    yield from _deltas(event.data)
-        except (HTTPError, RequestException) as error:
-            partial = self.text
-            text = f"the answer broke off after {len(partial)} characters: {self.trace.verdict}\n{self.trace}"
-            raise StreamInterrupted(text, partial=partial, trace=self.trace, response=self._response) from error
-        for event in decoder.finish():
+
+def _read(response: Response) -> Generator[Delta, None, str]:
+    """All deltas to the end. Knows nothing of who reads them: what is lost is to end at once."""
+    decoder = Decoder()
+    for piece in response.raw.stream():
+        for event in decoder.feed(piece):
             yield from _deltas(event.data)
-        self.completion = completed(self._outcome)
+    for event in decoder.finish():
+        yield from _deltas(event.data)
+    return WHOLE
 
 
 def _deltas(data: str) -> Iterator[Delta]:

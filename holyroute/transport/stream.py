@@ -120,7 +120,7 @@ class StreamBody(io.RawIOBase):
         self._until = until
         self._watch = WATCHDOG.watching(token, until)
         self._watch.__enter__()
-        self._pieces = self._read()
+        self._pieces = _pieces(raw)
         self._ahead: deque[bytes] = deque()  # taken from the server, and not yet by the caller
         self._over = False
         self._error: Exception | None = None
@@ -159,15 +159,6 @@ class StreamBody(io.RawIOBase):
         elif self._reader.finished:
             self._watch_until(min(self._watch.at, SYSTEM_CLOCK.now() + TRAILING))
         return piece
-
-    def _read(self) -> Iterator[bytes]:
-        """What has come, however little: a stream should not wait for its next piece."""
-        raw = self._raw
-        if getattr(raw, "chunked", False) and raw.supports_chunked_reads():
-            yield from raw.read_chunked(PIECE, decode_content=True)
-        else:
-            while piece := raw.read1(PIECE, decode_content=True):
-                yield piece
 
     def _broken(self, error: Exception) -> None:
         """The stream ended by itself, by us, or by a fault."""
@@ -272,3 +263,15 @@ class StreamBody(io.RawIOBase):
         if name.startswith("_") and name != "_original_response":
             raise AttributeError(name)
         return getattr(self._raw, name)
+
+
+def _pieces(raw: Any) -> Iterator[bytes]:
+    """What has come, however little: a stream should not wait for its next piece.
+
+    Knows nothing of the body that reads it: one that is lost is to end at once, not when cycles are collected.
+    """
+    if getattr(raw, "chunked", False) and raw.supports_chunked_reads():
+        yield from raw.read_chunked(PIECE, decode_content=True)
+    else:
+        while piece := raw.read1(PIECE, decode_content=True):
+            yield piece
