@@ -93,8 +93,12 @@ class StreamReader:
     @property
     def finished(self) -> bool:
         """Whether every choice that was asked for has its finish reason."""
-        reasons = [choice["finish_reason"] for choice in self._choices.values()]
-        return len(reasons) >= self._wanted and all(reasons)
+        return len(self._choices) >= self._wanted and self._whole
+
+    @property
+    def _whole(self) -> bool:
+        """Whether the choices that came have theirs: many providers give one, however many were asked for."""
+        return bool(self._choices) and all(choice["finish_reason"] for choice in self._choices.values())
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the stream; returns those for the caller. Sets `fault` if this is no answer."""
@@ -106,7 +110,7 @@ class StreamReader:
         out = self._take(self._decoder.finish())
         if self._to_openai is not None:
             out += self._note_all(self._to_openai.finish())
-        if not self.finished:
+        if not self._whole:
             self._break("the stream ended without a finish reason")
         return out if self._to_caller is None else out + _encoded(self._to_caller.finish())
 

@@ -150,6 +150,15 @@ def test_done_is_optional(a: Simulator, post: Post, *, stream: bool) -> None:
     assert holyroute.trace_of(response).verdict is verdicts.ANSWERED  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_fewer_choices_than_asked_for_are_an_answer(post: Post, *, stream: bool) -> None:
+    """Many providers give one choice whatever `n` says, in a stream as in a plain answer."""
+    response = post(stream, n=2)
+
+    assert text_of(response.content) == GOOD
+    assert holyroute.trace_of(response).verdict is verdicts.ANSWERED  # type: ignore[union-attr]
+
+
 def test_a_stream_read_as_one_body_fails_over_wherever_it_breaks(a: Simulator, b: Simulator, post: Post) -> None:
     """Nothing was handed out yet, so that somebody else can give the whole answer."""
     a.script("*", faults.cut_stream(after=40))
