@@ -117,6 +117,8 @@ class StreamReader:
     def _take(self, events: list[Event]) -> bytes:
         out = b""
         for event in events:
+            if not event.data.strip():  # keeps the connection alive, as comments do elsewhere
+                continue
             out += self._note_all([event] if self._to_openai is None else self._to_openai.feed(event))
         return out
 

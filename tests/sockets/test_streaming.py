@@ -13,7 +13,7 @@ import requests
 import holyroute
 from holyroute.core import verdicts
 from holyroute.core.events import CallFinished
-from holyroute.simulator import Simulator, faults
+from holyroute.simulator import Exchange, Fault, Simulator, answers, faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,6 +148,29 @@ def test_done_is_optional(a: Simulator, post: Post, *, stream: bool) -> None:
 
     assert text_of(response.content) == GOOD
     assert holyroute.trace_of(response).verdict is verdicts.ANSWERED  # type: ignore[union-attr]
+
+
+def blank_events() -> Fault:
+    """A good stream between events that hold nothing."""
+
+    def play(exchange: Exchange) -> None:
+        events = [b"event: ping\ndata:\n\n", *exchange.events(exchange.answer).all(), b"data: \n\n"]
+        exchange.finish(exchange.stream_head() + b"".join(map(answers.chunk, events)) + answers.END)
+
+    return Fault("blank-events", play)
+
+
+def test_blank_events_only_keep_the_connection_alive(a: Simulator, router: Router, post: Post) -> None:
+    """They are handed on like comments, and are no broken answer: for scripts and for clients."""
+    a.always("*", blank_events())
+    response = post()
+    with holyroute.Client(router=router) as client:
+        completion = client.chat(BODY["messages"], model="ma", stream=True).read()
+
+    assert response.content.startswith(b"event: ping\ndata:\n\n")
+    assert holyroute.trace_of(response).answered_by.name == "ma"  # type: ignore[union-attr]
+    assert completion.content == GOOD
+    assert completion.model == "ma"
 
 
 @pytest.mark.parametrize("stream", [True, False])
