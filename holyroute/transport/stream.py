@@ -125,6 +125,7 @@ class StreamBody(io.RawIOBase):
         self._over = False
         self._error: Exception | None = None
         self._left = False
+        self._data: bytes | None = None
 
     def hold(self, first_byte: float, limit: float) -> None:
         """Read until something of the answer has come, or all of it; times are monotonic.
@@ -211,6 +212,15 @@ class StreamBody(io.RawIOBase):
         while piece := self._next(amt):
             yield piece
 
+    read_chunked = stream
+
+    @property
+    def data(self) -> bytes:
+        """All that is left; the same however often it is asked for."""
+        if self._data is None:
+            self._data = self.read()
+        return self._data
+
     def read(self, amt: int | None = None, decode_content: bool | None = None, **_: Any) -> bytes:
         """All that is left, or exactly `amt` bytes unless it ends before."""
         del decode_content
@@ -232,6 +242,14 @@ class StreamBody(io.RawIOBase):
         piece = self._next(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
+
+    def fileno(self) -> int:
+        """Of the connection."""
+        return int(self._raw.fileno())
+
+    def tell(self) -> int:
+        """Bytes that came over the wire so far."""
+        return int(self._raw.tell())
 
     def readable(self) -> bool:
         """It is there to be read."""

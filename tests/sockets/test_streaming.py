@@ -59,6 +59,7 @@ READINGS: dict[str, Callable[[requests.Response], bytes]] = {
     "raw.read": lambda response: response.raw.read(),
     "raw.read 7": lambda response: b"".join(iter(lambda: response.raw.read(7), b"")),
     "raw.stream": lambda response: b"".join(response.raw.stream(5)),
+    "raw.data": lambda response: response.raw.data,
     "raw as a file": lambda response: b"".join(response.raw),
 }
 
@@ -76,6 +77,22 @@ def test_a_stream_is_read_as_in_requests(a: Simulator, post: Post, reading: str,
         assert response.raw.closed
         assert response.raw.read() == b""
     assert {seen.connection for seen in a.seen} == {1}
+
+
+def test_what_is_left_of_a_raw_answer_is_not_lost(post: Post) -> None:
+    """Whichever of urllib3's ways somebody changes to in the middle; and its socket and its progress are told."""
+    response, other = post(), post()
+    socket = response.raw.fileno()
+    first = response.raw.read(7)
+    came = response.raw.tell()
+    rest = response.raw.data
+    chunks = [other.raw.read(7), *other.raw.read_chunked(5)]
+
+    assert socket >= 0
+    assert text_of(first + rest) == GOOD
+    assert response.raw.data is rest
+    assert came == 0  # urllib3 does not count chunks
+    assert text_of(b"".join(chunks)) == GOOD
 
 
 @pytest.mark.parametrize(
