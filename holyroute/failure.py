@@ -54,8 +54,8 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
 
 def _mask(response: Response, attempt: Attempt) -> None:
     """Some providers repeat the key that they reject."""
-    content = response.content or b""
-    secret = attempt.credential.secret.encode() if attempt.credential is not None else b""
+    content, credential = response.content or b"", attempt.credential
+    secret = credential.secret.encode() if credential is not None and credential.is_telling else b""
     if secret and secret in content:
         response._content = content.replace(secret, b"***")  # noqa: SLF001 - as mocks of requests set it
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _HASH_KEY = os.urandom(32)  # fingerprints mean nothing outside this process
 _HEADER_TEXT = re.compile(r"[\x20-\x7e\xa0-\xff]+")  # what a header can carry: Latin-1 without control characters
 _SCHEME = re.compile(r"\s*bearer\s+", re.IGNORECASE)
+_SHORTEST = 8  # characters; local servers take anything for a key, and are given "x", "EMPTY" or "ollama"
 _OFF = {"", "0", "false", "no", "off"}
 
 
@@ -52,6 +53,11 @@ class Credential:
     def secret(self) -> str:
         """The key itself, for a header of a dialect's own."""
         return self._secret
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether a text that holds the key tells one: what is shorter than any key may stand there by chance."""
+        return len(self._secret) >= _SHORTEST
 
     @property
     def header(self) -> str:

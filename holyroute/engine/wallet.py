@@ -101,7 +101,7 @@ class Wallet:
 
 
 def _masked(text: str, credential: Credential | None) -> str:
-    return text.replace(credential.secret, "***") if text and credential is not None and credential.secret else text
+    return text.replace(credential.secret, "***") if credential is not None and credential.is_telling else text
 
 
 def callers_credential(call: Call) -> Credential | None:

@@ -237,6 +237,16 @@ def test_what_comes_back_shows_no_key(body: bytes, *, stream: bool) -> None:
     assert REQUEST.headers["Authorization"] == "Bearer own"
 
 
+@pytest.mark.parametrize("secret", ["x", "EMPTY", "ollama"])
+def test_what_stands_for_a_key_is_left_in_an_answer(secret: str) -> None:
+    """Local servers take anything for a key: an answer that happens to hold it is not damaged."""
+    body = f'{{"text": "ollama, x, EMPTY, {secret}"}}'.encode()
+    attempt = replace(ATTEMPT, credential=Credential("KEY_B", secret))
+    shown = without_key(attempt, REQUEST, lambda: response(200, body))
+
+    assert shown.content == body
+
+
 def test_a_wrong_path_of_a_certificate_is_a_failure_of_this_target() -> None:
     """Requests says it with a bare OSError, which would end a call that others could answer."""
     with pytest.raises(requests.exceptions.SSLError, match="invalid path"):

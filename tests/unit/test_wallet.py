@@ -163,3 +163,10 @@ def test_a_key_is_masked_in_any_detail(wallet: Wallet) -> None:
     outcome = Outcome(verdict=verdicts.SERVER_ERROR, status=500, detail="no route for test-key-1, test-key-1")
 
     assert wallet.explain(target(), Credential("KEY_1", "test-key-1"), outcome) == "no route for ***, ***"
+
+
+def test_what_stands_for_a_key_is_left_in_a_detail(wallet: Wallet) -> None:
+    """A key of one letter would make a reason unreadable."""
+    outcome = Outcome(verdict=verdicts.SERVER_ERROR, status=500, detail="expected text, got an image")
+
+    assert wallet.explain(target(), Credential("KEY_1", "x"), outcome) == "expected text, got an image"
