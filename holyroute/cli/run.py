@@ -36,11 +36,14 @@ def run(path: str | None, failover_to: str | None, program: tuple[str, ...], *, 
     code, signals, input and output are the program's own. HOLYROUTE_DISABLED=1 switches it off.
     """
     from holyroute.config.credentials import is_disabled
+    from holyroute.config.find import FILE_NAME, VARIABLE
     from holyroute.config.handover import environment
     from holyroute.config.load import load
 
     env = environment(SITE, path, failover_to)
     if not is_disabled():
+        if Path(FILE_NAME).is_file() and not env.get(VARIABLE):  # `config check` and the other doors read it
+            click.echo(f"holyroute: ./{FILE_NAME} is not read; if it is yours: --config {FILE_NAME}", err=True)
         load(env=env)  # what is wrong with the settings is said now, not in the middle of the program
     if as_module:
         program = (sys.executable, "-m", *program)

@@ -227,13 +227,15 @@ ROUTED_BY_ITSELF = ASK.replace("import os, requests", "import os, holyroute as r
 def test_what_lies_in_the_folder_decides_nothing(
     a: Simulator, b: Simulator, owner: Path, env: dict[str, str], tmp_path: Path, code: str
 ) -> None:
-    """`./holyroute.toml` is read neither for requests nor for a script that imports holyroute itself."""
+    """`./holyroute.toml` is read neither for requests nor for a script that imports holyroute itself; that is said."""
     text = owner.read_text() + f'[failover]\n"127.0.0.1:{a.port}" = ["substitute"]\n'
     (tmp_path / "holyroute.toml").write_text(text)
     done = run("python", "-c", code, env=env, folder=tmp_path)
 
     assert done.stdout == "503 None\n"
     assert b.attempts() == 0
+    assert "./holyroute.toml is not read; if it is yours: --config holyroute.toml" in done.stderr
+    assert "not read" not in run("--config", owner, "true", env=env, folder=tmp_path).stderr
 
     own = tmp_path / ".config" / "holyroute" / "config.toml"
     own.parent.mkdir(parents=True)
