@@ -196,6 +196,8 @@ class StreamBody(io.RawIOBase):
         while not self._ahead and not self._over:
             if piece := self._pull():
                 self._ahead.append(piece)
+        if self._left:
+            return b""
         if not self._ahead:
             if self._error is not None:
                 raise self._error
@@ -250,6 +252,11 @@ class StreamBody(io.RawIOBase):
     def tell(self) -> int:
         """Bytes that came over the wire so far."""
         return int(self._raw.tell())
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Line after line; nothing once all was read, where a file would say that it is closed."""
+        while line := b"" if self.closed else self.readline():
+            yield line
 
     def readable(self) -> bool:
         """It is there to be read."""

@@ -95,6 +95,31 @@ def test_what_is_left_of_a_raw_answer_is_not_lost(post: Post) -> None:
     assert text_of(b"".join(chunks)) == GOOD
 
 
+def closed_first(response: requests.Response) -> bytes:
+    response.close()
+    return b"".join(response.iter_lines())
+
+
+@pytest.mark.parametrize("reading", [*READINGS.values(), closed_first], ids=[*READINGS, "closed"])
+def test_a_stream_is_read_twice_as_in_requests(
+    a: Simulator, post: Post, reading: Callable[[requests.Response], bytes]
+) -> None:
+    """The second time gives what requests gives: the same, nothing, or its exception; nothing at all once closed."""
+
+    def lengths(response: requests.Response) -> list[int | type[Exception]]:
+        found: list[int | type[Exception]] = []
+        for _ in range(2):
+            try:
+                found.append(len(reading(response)))
+            except requests.exceptions.StreamConsumedError as error:
+                found.append(type(error))
+        return found
+
+    plain = requests.post(f"{a.base_url}/chat/completions", json=BODY, headers=KEY, stream=True, timeout=3)
+
+    assert lengths(post()) == lengths(plain)
+
+
 @pytest.mark.parametrize(
     "fault",
     [
