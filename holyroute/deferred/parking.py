@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from holyroute.core.call import Selection
 from holyroute.deferred.parked import ParkedCall
+from holyroute.dialects.base import Untranslatable
+from holyroute.dialects.translation import DIALECTS
 from holyroute.engine.wallet import callers_credential
 from holyroute.exceptions import QueueError
 
@@ -64,13 +66,14 @@ class Parking:
         """A call as it is parked.
 
         Raises:
-            NotReplayable: It is a stream, or nobody who might answer it is configured.
+            NotReplayable: It is a stream, nobody who might answer it is configured, or its dialect says more than
+                OpenAI's form, in which calls are kept and answered.
         """
         if call.stream or call.body.get("stream"):
             raise NotReplayable("streams are not parked")
         delivery, origin = self._delivery, call.origin
         content = ParkedCall(
-            body=call.body,
+            body=_in_openais_form(call),
             handler=delivery.handler,
             metadata=delivery.metadata,
             key=delivery.key,
@@ -90,6 +93,13 @@ class Parking:
         """The names of those that whoever replays the call will know."""
         known = self._router.config.models
         return tuple(target.name for target in targets if known.get(target.name) == target)
+
+
+def _in_openais_form(call: Call) -> Mapping[str, Any]:
+    try:
+        return DIALECTS[call.dialect].request_to_openai(call.body)
+    except Untranslatable as no:
+        raise NotReplayable(f"it cannot be said in OpenAI's form: {no}") from None
 
 
 class NotReplayable(QueueError):  # noqa: N818 - never leaves `Parking`, but for its message

@@ -497,3 +497,26 @@ def test_exit_codes_tell_of_dead_letters(a: Simulator, cli: Any) -> None:
     assert cli("requeue", ticket.id).exit_code == 0
     assert cli("requeue", "nobody").exit_code == cli("show", "nobody").exit_code == 1
     assert cli("retry").exit_code == 2
+
+
+def test_a_call_of_another_dialect_is_kept_in_openais_form(
+    a: Simulator, b: Simulator, clock: ShiftedClock, router: Router, client: holyroute.Client
+) -> None:
+    """An Anthropic script's question is answered later by whoever speaks OpenAI's form."""
+    fail(a, b)
+    session = holyroute.Session(router=router)
+    with holyroute.parking():
+        response = session.post(
+            f"{a.base_url}/messages",
+            json={"model": "ma", "max_tokens": 50, "system": "Be brief.", "messages": MESSAGES},
+            headers={"x-api-key": "test-key-a", "anthropic-version": "2023-06-01"},
+        )
+    trace = trace_of(response)
+    assert trace is not None
+    assert trace.ticket is not None
+    heal(clock, a, b)
+    client.queue.drain(until_empty=True)
+    roles = [message["role"] for message in b.seen[-1].json["messages"]]
+
+    assert trace.ticket.result(timeout=5)["content"].startswith("Answer to:")
+    assert roles == ["system", "user"]
