@@ -22,6 +22,7 @@ from holyroute.exceptions import (
     HolyRouteError,
     InvalidRequest,
 )
+from holyroute.transport.stream import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,10 +55,9 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
 
 def _mask(response: Response, attempt: Attempt) -> None:
     """Some providers repeat the key that they reject."""
-    content, credential = response.content or b"", attempt.credential
-    secret = credential.secret.encode() if credential is not None and credential.is_telling else b""
-    if secret and secret in content:
-        response._content = content.replace(secret, b"***")  # noqa: SLF001 - as mocks of requests set it
+    content = response.content or b""
+    if attempt.secret and attempt.secret in content:
+        response._content = content.replace(attempt.secret, MASK)  # noqa: SLF001 - as mocks of requests set it
 
 
 def _forget_frames(error: BaseException | None, handled: BaseException | None) -> None:

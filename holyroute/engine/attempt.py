@@ -68,6 +68,13 @@ class Attempt:
         """`normal`, or the kind of probe it is."""
         return self.clearance.permit.kind if self.clearance is not None else "normal"
 
+    @property
+    def secret(self) -> bytes:
+        """What the answer may not repeat to the caller; empty where it is the caller's own."""
+        if self.with_callers_key or self.credential is None or not self.credential.is_telling:
+            return b""
+        return self.credential.secret.encode()
+
     def note_resend(self) -> None:
         """The transport had to send the request once more."""
         self.notes.append(RESENT)

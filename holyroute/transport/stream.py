@@ -13,7 +13,7 @@ from urllib3.exceptions import DecodeError, HTTPError, ProtocolError, ReadTimeou
 from holyroute.core.cancel import LATE
 from holyroute.core.classify import is_stream
 from holyroute.core.clock import SYSTEM_CLOCK
-from holyroute.core.stream import How
+from holyroute.core.stream import BrokenStream, How
 from holyroute.transport.adapter import cutting
 from holyroute.transport.watchdog import WATCHDOG
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TRAILING = 5.0  # seconds that a finished stream may take to say what it cost, and that it is over
 PIECE = 65_536  # bytes at most of one read
+MASK = b"***"  # in the place of a key
 
 
 class Patience(Protocol):
@@ -60,6 +61,10 @@ class Attempt(Protocol):
     def reader(self) -> StreamReader | None:
         """Reads along, if the caller wants a stream."""
 
+    @property
+    def secret(self) -> bytes:
+        """What the answer may not repeat to the caller; empty for nothing."""
+
     def note_resend(self) -> None:
         """The request went out twice."""
 
@@ -79,7 +84,7 @@ def timed(attempt: Attempt, send: Callable[[], Response]) -> Response:
         if reader is None or not _streams(response):
             _ = response.content
             return response
-    body = StreamBody(response.raw, reader, attempt.token, sent + patience.until)
+    body = StreamBody(response.raw, reader, attempt.token, sent + patience.until, attempt.secret)
     response.raw = body
     try:
         body.hold(sent + patience.first_byte, sent + patience.limit)
@@ -107,11 +112,12 @@ class StreamBody(io.RawIOBase):
         reader: knows what has come.
         token: cuts the connection when it is cancelled.
         until: when the stream has to be over, on the monotonic clock.
+        secret: a key of ours, which some providers repeat when they complain: the reader gets a mask in its place.
     """
 
     auto_close = True
 
-    def __init__(self, raw: Any, reader: StreamReader, token: CancelToken, until: float) -> None:
+    def __init__(self, raw: Any, reader: StreamReader, token: CancelToken, until: float, secret: bytes = b"") -> None:
         super().__init__()
         self._raw = raw
         self._reader = reader
@@ -126,6 +132,8 @@ class StreamBody(io.RawIOBase):
         self._error: Exception | None = None
         self._left = False
         self._data: bytes | None = None
+        self._secret = secret
+        self._tail = b""  # what may be the beginning of the secret waits for the next piece
 
     def hold(self, first_byte: float, limit: float) -> None:
         """Read until something of the answer has come, or all of it; times are monotonic.
@@ -149,17 +157,27 @@ class StreamBody(io.RawIOBase):
         data = b""
         try:
             data = next(self._pieces, b"")
-            piece = self._reader.feed(data) if data else self._reader.end()
+            piece = self._masked(self._reader.feed(data) if data else self._reader.end(), last=not data)
         except (HTTPError, OSError, ValueError) as error:
             self._broken(error)
-            return b""
+            return self._masked(b"", last=True)
         if self._reader.fault is not None:  # the caller may see what broke it, and then that it broke
-            self._broken(self._reader.fault)
+            piece += self._masked(b"", last=True)
+            self._broken(BrokenStream(self._reader.fault.reason))  # the provider's own words may repeat a key
         elif not data:
             self._finish(None)
         elif self._reader.finished:
             self._watch_until(min(self._watch.at, SYSTEM_CLOCK.now() + TRAILING))
         return piece
+
+    def _masked(self, piece: bytes, *, last: bool) -> bytes:
+        if not self._secret:
+            return piece
+        piece = (self._tail + piece).replace(self._secret, MASK)
+        begun = 0 if last else next(n for n in range(len(self._secret) - 1, -1, -1) if piece.endswith(self._secret[:n]))
+        whole = len(piece) - begun
+        self._tail = piece[whole:]
+        return piece[:whole]
 
     def _broken(self, error: Exception) -> None:
         """The stream ended by itself, by us, or by a fault."""

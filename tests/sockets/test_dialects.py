@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +13,8 @@ import requests
 import holyroute
 from holyroute.core import verdicts
 from holyroute.engine.router import Router
-from holyroute.simulator import Simulator, faults
+from holyroute.simulator import Exchange, Fault, Simulator, answers, faults
+from holyroute.simulator.forms import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,6 +168,39 @@ def test_a_broken_translated_stream_is_no_success(
     else:
         response = post(caller, answerer, stream=False)
         assert text_of(caller, response.json()).startswith(GOOD[:9])
+
+
+def echo_in_a_stream() -> Fault:
+    """Behind the first word an error event repeats the key, which comes in two pieces."""
+
+    def play(exchange: Exchange) -> None:
+        events = exchange.events(exchange.answer)
+        exchange.send(exchange.stream_head() + b"".join(map(answers.chunk, [*events.first, *events.tokens[:2]])))
+        event = exchange.form.error_event(500, Told("Out of order for test-key-b.", "server_error"))
+        middle = event.index(b"test-key-b") + 4
+        exchange.send(answers.chunk(event[:middle]))
+        exchange.wait(0.05)
+        exchange.finish(answers.chunk(event[middle:]) + answers.END)
+
+    return Fault("echo-in-a-stream", play)
+
+
+@pytest.mark.parametrize("caller", SCRIPTS)
+@pytest.mark.parametrize("answerer", PROVIDERS)
+def test_a_substitutes_stream_tells_no_key(
+    a: Simulator, b: Simulator, post: Callable[..., requests.Response], caller: str, answerer: str
+) -> None:
+    """Neither in its bytes, nor in the exception and what is wrapped in it."""
+    a.always("*", "503")
+    b.always("*", echo_in_a_stream())
+    response = post(caller, answerer, stream=True)
+    pieces = []
+    with pytest.raises(requests.exceptions.ChunkedEncodingError) as caught:
+        pieces.extend(response.iter_content(None))
+    told = [b"".join(pieces), pickle.dumps(caught.value), "".join(traceback.format_exception(caught.value)).encode()]
+
+    assert b"Out of order for ***." in told[0]
+    assert not [text for text in told if b"test-key-b" in text]
 
 
 @pytest.mark.parametrize(("caller", "answerer"), [("openai", "anthropic"), ("anthropic", "openai")])
