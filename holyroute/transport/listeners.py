@@ -7,7 +7,7 @@ method would be missed, so as long as one of them is replaced every request goes
 from __future__ import annotations
 
 import http.client
-from operator import attrgetter
+from operator import attrgetter, is_
 from types import FunctionType
 from typing import Any
 
@@ -21,7 +21,7 @@ BOTTOM: Any = HTTPConnection.__base__  # http.client's
 _METHODS = attrgetter("putrequest", "putheader", "endheaders", "request", "send", "getresponse")
 _HOMES = [vars(module) for module in (http.client, connection, response)]
 
-_judged: tuple[tuple[Any, ...], bool] = ((), False)  # the methods that were looked at last, and the verdict
+_judged: tuple[tuple[Any, ...], bool] = ((None,), False)  # the methods that were looked at last, and the verdict
 
 
 def nobody_listens() -> bool:
@@ -35,7 +35,7 @@ def nobody_listens() -> bool:
         response.HTTPResponse.read,
     )
     seen, verdict = _judged
-    if methods != seen:
+    if not all(map(is_, methods, seen)):  # not by `==`: a wrapper of wrapt's is equal to what it wraps
         verdict = all(map(_is_original, methods))
         _judged = methods, verdict
     return verdict

@@ -87,21 +87,21 @@ class Answer(HTTPResponse):
         return answer
 
     def read(self, amt: int | None = None, decode_content: bool | None = None, cache_content: bool = False) -> bytes:
-        """As urllib3's; the usual first read of requests, which gets a whole body, takes the shortcut."""
-        whole = self.length_remaining
-        if amt and whole and whole <= amt and decode_content and self._is_plain():
-            data = self._read_first(amt)
-            if len(data) == whole:
+        """As urllib3's; the rest of a body at once, which is how requests reads most bodies, takes the shortcut."""
+        rest = self.length_remaining
+        if amt and rest and rest <= amt and decode_content and self._is_plain():
+            data = self._read_plain(amt)
+            if len(data) == rest:
                 self.release_conn()
                 return data
         return super().read(amt, decode_content, cache_content)
 
     def _is_plain(self) -> bool:
-        """Whether nothing was read yet, nothing is to be decoded, and a body that ends early is an error."""
-        return not self.tell() and "content-encoding" not in self.headers and self.enforce_content_length
+        """Whether nothing is to be decoded, and a body that ends early is an error."""
+        return "content-encoding" not in self.headers and self.enforce_content_length
 
-    def _read_first(self, amt: int) -> bytes:
-        """A first piece; what urllib3 would have noted of it is noted."""
+    def _read_plain(self, amt: int) -> bytes:
+        """A piece; if it is short, urllib3 finds out why when it reads on."""
         assert self._fp is not None
         assert self.length_remaining is not None
         try:
@@ -109,7 +109,6 @@ class Answer(HTTPResponse):
         except BaseException:
             with self._error_catcher():  # turns it into an exception of urllib3's
                 raise
-        self._uncached_read_occurred = True
         self._fp_bytes_read += len(data)
         self.length_remaining -= len(data)
         return data

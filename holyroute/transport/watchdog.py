@@ -47,7 +47,8 @@ class Watchdog:
 
     def after_fork(self) -> None:
         """Begin without a thread and without deadlines."""
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._heap: list[tuple[float, int, _Watch]] = []  # by time; the number decides between equal ones
         self._numbers = itertools.count()
         self._finished = 0
@@ -59,7 +60,7 @@ class Watchdog:
 
     def add(self, watch: _Watch) -> None:
         """Begin to watch a block."""
-        with self._condition:
+        with self._lock:
             heapq.heappush(self._heap, (watch.at, next(self._numbers), watch))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="holyroute-watchdog", daemon=True)
@@ -70,7 +71,7 @@ class Watchdog:
 
     def remove(self, watch: _Watch) -> None:
         """A block is over; it stays in the heap until most there are: taking one out would cost a walk."""
-        with self._condition:
+        with self._lock:
             watch.token = None
             self._finished += 1
             if self._finished > _COMPACT and self._finished * 2 > len(self._heap):

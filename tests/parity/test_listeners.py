@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MESSAGES = [{"role": "user", "content": "hello"}]
+BODY = {"model": "m", "messages": MESSAGES}
+PLAIN = {"User-Agent": "test"}  # without it a request would go the long way anyhow
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ def test_a_replaced_method_is_called(
 
     def calls_of(adapter: requests.adapters.HTTPAdapter) -> int:
         calls = []
-        request = requests.Request("POST", f"{b.base_url}/chat/completions", json={"model": "m", "messages": MESSAGES})
+        request = requests.Request("POST", f"{b.base_url}/chat/completions", headers=PLAIN, json=BODY)
         adapter.send(request.prepare(), timeout=5).close()
         original = getattr(owner, name)
 
@@ -176,7 +178,7 @@ def test_debug_output_is_printed(
 ) -> None:
     """`http.client.HTTPConnection.debuglevel` shows requests, replies and headers."""
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
-    request = requests.Request("POST", f"{b.base_url}/chat/completions", json={"model": "m", "messages": MESSAGES})
+    request = requests.Request("POST", f"{b.base_url}/chat/completions", headers=PLAIN, json=BODY)
     Adapter().send(request.prepare(), timeout=5).close()
 
     assert {line.split(":")[0] for line in capsys.readouterr().out.splitlines()} >= {"send", "reply", "header"}
@@ -205,7 +207,8 @@ sentry_sdk.init("http://test-key-s@127.0.0.1:9/1", traces_sample_rate=1.0, befor
 SEND = """
 import json, sys
 def send():
-    request = requests.Request("POST", sys.argv[1], json={"model": "m", "messages": []})
+    body = {"model": "m", "messages": []}
+    request = requests.Request("POST", sys.argv[1], headers={"User-Agent": "test"}, json=body)
     return adapter.send(request.prepare(), timeout=5).status_code
 adapter = Adapter()
 """

@@ -45,6 +45,8 @@ def test_a_request_may_have_no_body_and_its_own_host() -> None:
         {"X\r\nInjected": "yes"},
         {"X: a": "b"},
         {":X": "a"},
+        {"X:Y": "a"},
+        {"X": b"a", "Y": "a\r\nInjected: yes"},
         {"": "a"},
         {"X Y": "a"},
         {"X\x00": "a"},
