@@ -208,6 +208,22 @@ def test_silence_is_noticed_alike(data: bytes, stream: bool) -> None:
     assert lean == stock
 
 
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_body_may_end_early_where_nobody_minds(kind: type[HTTPAdapter]) -> None:
+    """`enforce_content_length=False` of urllib3 holds for pools of ours too."""
+
+    def serve(peer: socket.socket) -> None:
+        head_of(peer)
+        peer.sendall(ANSWER[:-1])
+
+    with listening(serve) as port, closing(kind()) as adapter:
+        pool = adapter.poolmanager.connection_from_url(f"http://127.0.0.1:{port}")
+        headers = {"User-Agent": "test", "Content-Length": "0"}
+        response: Any = pool.urlopen("POST", "/", headers=headers, preload_content=False, enforce_content_length=False)
+
+        assert response.read(10, decode_content=True) == b"{"
+
+
 # --- TLS --------------------------------------------------------------------------------------------------------------
 
 
