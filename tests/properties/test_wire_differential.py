@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import requests
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
@@ -480,6 +480,7 @@ REQUESTS = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
+@example([Ask(headers=(("Host", "other.example"),)), Ask(removed=("Accept-Encoding",)), Ask(body="text"), Ask("HEAD")])
 @given(st.lists(REQUESTS, min_size=1, max_size=2))
 def test_every_request_looks_the_same(asks: list[Ask]) -> None:
     """The same bytes go out, and what must not go out is refused in the same words."""

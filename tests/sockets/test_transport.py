@@ -78,9 +78,9 @@ def over_tls(context: ssl.SSLContext, serve: Serve = answer_all) -> Serve:
     return serve_encrypted
 
 
-def get(adapter: HTTPAdapter, url: str, **options: Any) -> Any:
-    """The status, or the exception and its cause."""
-    request = requests.Request("GET", url, headers={"User-Agent": "test"}).prepare()
+def get(adapter: HTTPAdapter, url: str, headers: dict[str, str] | None = None, **options: Any) -> Any:
+    """The answer, or the exception and its cause; and what was warned of."""
+    request = requests.Request("GET", url, headers={"User-Agent": "test", **(headers or {})}).prepare()
     request.headers["Content-Length"] = "0"  # so that it goes the short way
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -198,7 +198,7 @@ def test_silence_is_noticed_alike(data: bytes, stream: bool) -> None:
     def wait(adapter: HTTPAdapter, port: int) -> list[type]:
         request = requests.Request("POST", f"http://127.0.0.1:{port}/v1", json={}, headers={"User-Agent": "test"})
         with closing(adapter), pytest.raises(requests.RequestException) as caught:
-            _ = adapter.send(request.prepare(), stream=stream, timeout=(PATIENCE, 0.05)).content
+            _ = adapter.send(request.prepare(), stream=stream, timeout=(None, 0.05)).content
         inner = caught.value.args[0]
         return [caught.type, type(inner), type(inner.__cause__), *map(type, inner.args)]
 
@@ -206,6 +206,25 @@ def test_silence_is_noticed_alike(data: bytes, stream: bool) -> None:
         stock, lean = (wait(kind(), port) for kind in BOTH)
 
     assert lean == stock
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_server_that_takes_nothing_more_is_left(kind: type[HTTPAdapter]) -> None:
+    """Sending has the connect timeout, on a used connection too."""
+    left = threading.Event()
+
+    def serve(peer: socket.socket) -> None:
+        head_of(peer)
+        peer.sendall(ANSWER)
+        left.wait(PATIENCE)
+
+    with listening(serve) as port, closing(kind()) as adapter:
+        url = f"http://127.0.0.1:{port}/v1"
+        get(adapter, url)
+        request = requests.Request("POST", url, headers={"User-Agent": "test"}, data=b"x" * 20_000_000).prepare()
+        with pytest.raises(requests.ConnectionError, match="timed out"):
+            adapter.send(request, timeout=(0.05, None))
+        left.set()
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -356,7 +375,8 @@ def through(proxy: Proxy, kind: type[HTTPAdapter], url: str, **options: Any) -> 
 
 def test_a_plain_proxy_is_asked_alike() -> None:
     """The whole URL and the proxy's credentials go to it, over one connection."""
-    stock, lean = (through(Proxy(), kind, "http://api.example/v1?a=b") for kind in BOTH)
+    own = {"proxy-authorization": "Basic test-key-q"}  # in its place comes what the proxy's URL says
+    stock, lean = (through(Proxy(), kind, "http://api.example/v1?a=b", headers=own) for kind in BOTH)
 
     assert lean == stock
     assert [outcome for outcome, _ in lean[0]] == [{}, {}]

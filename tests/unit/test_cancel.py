@@ -6,6 +6,8 @@ import threading
 
 from holyroute.core.cancel import CancelToken
 from holyroute.core.clock import SYSTEM_CLOCK
+from holyroute.transport.adapter import cutting
+from holyroute.transport.connection import UNDER_WAY
 from holyroute.transport.watchdog import LATE, Watchdog
 
 
@@ -57,6 +59,24 @@ def test_the_watchdog_cancels_what_is_late_and_nothing_else() -> None:
     assert early_left
     assert late.reason == LATE
     assert not early.cancelled
+
+
+def test_an_attempt_that_is_over_is_not_cut() -> None:
+    """Its token may serve another one; and what was under way before is under way again."""
+    outer, over, late = CancelToken(), CancelToken(), CancelToken()
+    fired = threading.Event()
+    late.on_cancel(fired.set)
+    with cutting(outer, 60):
+        with cutting(over, 0.01):
+            inside = UNDER_WAY.token
+        with cutting(late, 0.05):
+            fired.wait(5)
+        afterwards = UNDER_WAY.token
+
+    assert (inside, afterwards, UNDER_WAY.token) == (over, outer, None)
+    assert late.reason == LATE
+    assert not over.cancelled
+    assert not outer.cancelled
 
 
 def test_an_earlier_deadline_wakes_a_sleeping_watchdog() -> None:
