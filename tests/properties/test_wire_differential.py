@@ -26,6 +26,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from holyroute.transport.adapter import Adapter
+from holyroute.transport.response import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,8 +185,9 @@ READINGS: dict[str, Callable[[requests.Response, int], Any]] = {
 
 
 def plain(text: Any) -> str:
-    """Without addresses and ports, which differ from run to run."""
-    return re.sub(r"0x[0-9a-f]+|port=\d+|127\.0\.0\.1:\d+", "…", str(text))
+    """Without addresses and ports, which differ from run to run, and the class of a response within an error."""
+    text = str(text).replace(f"{Answer.__module__}.{Answer.__name__}", "urllib3.response.HTTPResponse")
+    return re.sub(r"0x[0-9a-f]+|port=\d+|127\.0\.0\.1:\d+", "…", text)
 
 
 def chain(error: BaseException | None) -> list[Any]:
