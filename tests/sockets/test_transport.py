@@ -211,20 +211,26 @@ def test_silence_is_noticed_alike(data: bytes, stream: bool) -> None:
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_server_that_takes_nothing_more_is_left(kind: type[HTTPAdapter]) -> None:
     """Sending has the connect timeout, on a used connection too."""
-    left = threading.Event()
+    left, served = threading.Event(), []
 
     def serve(peer: socket.socket) -> None:
+        served.append(peer)
         head_of(peer)
+        peer.recv(1)
         peer.sendall(ANSWER)
         left.wait(PATIENCE)
 
     with listening(serve) as port, closing(kind()) as adapter:
-        url = f"http://127.0.0.1:{port}/v1"
-        get(adapter, url)
-        request = requests.Request("POST", url, headers={"User-Agent": "test"}, data=b"x" * 20_000_000).prepare()
+        small, large = (
+            requests.Request("POST", f"http://127.0.0.1:{port}/v1", headers={"User-Agent": "test"}, data=data).prepare()
+            for data in (b"x", b"x" * 20_000_000)
+        )
+        assert adapter.send(small, timeout=(PATIENCE, None)).json() == {}
         with pytest.raises(requests.ConnectionError, match="timed out"):
-            adapter.send(request, timeout=(0.05, None))
+            adapter.send(large, timeout=(0.05, None))
         left.set()
+
+    assert len(served) == 1
 
 
 @pytest.mark.parametrize("kind", BOTH)

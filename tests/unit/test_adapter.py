@@ -117,6 +117,15 @@ def test_pools_and_certificates_are_the_stock_ones(places: dict[Any, Any], steps
         assert actual == expected
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_spelling_of_one_host_leads_to_another(order: int) -> None:
+    """Every URL after every other one finds its own pool."""
+    steps = [(url, True, None, None) for url in ["http://a.exampl/", *URLS, "http://a.exampl/"][::order]]
+    stock, lean = ([look.up(*step) for step in steps] for look in (Looked(HTTPAdapter(POOLS)), Looked(Adapter())))
+
+    assert lean == stock
+
+
 def test_the_usual_certificates_are_those_of_requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """`verify=True` means the bundle of requests, not what the machine trusts; again after something else was meant."""
     bundle = tmp_path / "bundle.pem"
