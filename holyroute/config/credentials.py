@@ -44,10 +44,11 @@ class Credential:
         self.fingerprint = fingerprint(secret)
 
     @classmethod
-    def of_header(cls, value: str | bytes) -> Credential:
-        """The credential in a script's own `Authorization` header; equal to a configured one with the same key."""
+    def of_header(cls, value: str | bytes, name: str = "Authorization") -> Credential:
+        """The credential in a script's own header; equal to a configured one with the same key."""
         header = value.decode("latin-1") if isinstance(value, bytes) else value
-        return cls("Authorization", _SCHEME.sub("", header, count=1).strip(), header)
+        secret = _SCHEME.sub("", header, count=1).strip()
+        return cls(name, secret, header if name == "Authorization" else None)
 
     @property
     def secret(self) -> str:

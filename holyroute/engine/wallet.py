@@ -107,5 +107,5 @@ def _masked(text: str, credential: Credential | None) -> str:
 def callers_credential(call: Call) -> Credential | None:
     """The credential in the script's own headers; None where it sent none."""
     headers = call.origin.request.headers if call.origin is not None else {}
-    value = next((headers[name] for name in CREDENTIAL_HEADERS if name in headers), None)
-    return Credential.of_header(value) if value else None
+    name = next((name for name in CREDENTIAL_HEADERS if headers.get(name)), None)
+    return Credential.of_header(headers[name], name) if name is not None else None

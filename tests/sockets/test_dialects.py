@@ -121,6 +121,22 @@ def test_a_script_reads_its_own_format(
     assert "test-key-a" not in str(b.seen[0].headers)
 
 
+@pytest.mark.parametrize("header", ["x-api-key", "Authorization"])
+def test_the_scripts_key_is_good_for_another_dialect_of_its_host(
+    a: Simulator, b: Simulator, configured: Callable[..., Config], env: dict[str, str], header: str
+) -> None:
+    """It goes into the header of that dialect, in the form that belongs there."""
+    _, body, _, _ = SCRIPTS["anthropic"]
+    session = holyroute.Session(router=Router(configured(), env=env))
+    key = "test-key-a" if header == "x-api-key" else "Bearer test-key-a"
+    asked = {**body, "model": "route:simple_qa", "messages": MESSAGES}
+    response = session.post(f"{a.base_url}/messages", json=asked, headers={header: key})
+
+    assert text_of("anthropic", response.json()) == GOOD
+    assert [seen.status for seen in a.seen] == [200]
+    assert b.seen == []
+
+
 @pytest.mark.parametrize("caller", SCRIPTS)
 @pytest.mark.parametrize("answerer", PROVIDERS)
 def test_a_script_reads_its_own_stream(
