@@ -98,7 +98,9 @@ def timed(attempt: Attempt, send: Callable[[], Response]) -> Response:
 
 
 def _streams(response: Response) -> bool:
-    return response.status_code == 200 and is_stream(response) and hasattr(response.raw, "read1")
+    """Whether there is a stream to read along with: none where a session of the user's has read it already."""
+    is_read = response._content_consumed  # noqa: SLF001 - as requests itself asks
+    return response.status_code == 200 and is_stream(response) and hasattr(response.raw, "read1") and not is_read
 
 
 class StreamBody(io.RawIOBase):

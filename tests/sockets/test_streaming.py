@@ -192,6 +192,29 @@ def test_done_is_optional(a: Simulator, post: Post, *, stream: bool) -> None:
     assert holyroute.trace_of(response).verdict is verdicts.ANSWERED  # type: ignore[union-attr]
 
 
+class _Reading(requests.Session):
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        response = super().send(request, **kwargs)
+        _ = response.content
+        return response
+
+
+class ReadingSession(holyroute.sessions.RoutingMixin, _Reading):
+    """Below us, every answer is read as a whole, for a log perhaps."""
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_stream_that_a_session_below_has_read_is_no_broken_one(a: Simulator, router: Router, reading: str) -> None:
+    """Asked for once, and still there to be read in any way."""
+    session = ReadingSession()
+    session._router = router
+    response = session.post(f"{a.base_url}/chat/completions", json=BODY, headers=KEY, stream=True)
+
+    assert text_of(READINGS[reading](response)) == GOOD
+    assert len(a.seen) == 1
+    assert holyroute.trace_of(response).verdict is verdicts.ANSWERED  # type: ignore[union-attr]
+
+
 def blank_events() -> Fault:
     """A good stream between events that hold nothing."""
 
