@@ -67,13 +67,13 @@ class Router:
         self.events = Events(observers)
         self.selector = Selector(config, self.observed_latency)
         self._begin = partial(State, config, clock, self.events.publish, env=env, tokenizer=tokenizer)
-        self.state = self._begin()
-        self.streams = Streams(self)
+        self.after_fork()
         forks.register(self)
 
     def after_fork(self) -> None:
         """In a child: what the parent learnt, and may have held a lock on, is left behind."""
         self.state = self._begin()
+        self.streams = Streams(self)
 
     @property
     def guards(self) -> Guards:

@@ -40,9 +40,11 @@ class Streams:
 
     def opened(self, attempt: Attempt, reader: StreamReader, trace: Trace) -> Callable[[Exception | None, How], None]:
         """An answer has begun; what comes back is to be called when it is over."""
-        seconds = self._books.clock.now() - attempt.started
+        seconds, state = self._books.clock.now() - attempt.started, self._books.state
 
         def end(error: Exception | None, how: How) -> None:
+            if self._books.state is not state:  # a fork lies between: the parent has opened it, and will book it
+                return
             book = partial(self._book, attempt, reader, trace, seconds, error, how)
             if how is How.FORGOTTEN:
                 self._forgotten.put(book)

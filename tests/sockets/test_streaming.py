@@ -359,6 +359,24 @@ def test_a_lost_stream_of_a_client_ends_at_once(
     assert answer.model == "ma"
 
 
+@pytest.mark.parametrize("way", ["read", "closed", "lost before", "lost after"])
+def test_a_stream_is_booked_by_the_process_that_opened_it(post: Post, router: Router, way: str) -> None:
+    """A forked child finds its parent's streams in its memory: whatever becomes of them there is not its bill."""
+    response: Any = post()
+    if way == "lost before":
+        response = None
+    router.after_fork()  # what happens in the child
+    if way == "read":
+        _ = response.content
+    elif way == "closed":
+        response.close()
+    response = None
+    _ = post().content
+
+    assert [entry.attempts for entry in router.ledger.entries()] == [1]
+    assert [guard.breaker.snapshot().consecutive_failures for guard in router.guards] == [0]
+
+
 @pytest.mark.parametrize("reported", [True, False])
 def test_usage_and_cost_of_a_stream_are_booked(a: Simulator, post: Post, router: Router, *, reported: bool) -> None:
     """As reported, else as estimated and marked; the trace has them when the stream is over."""
