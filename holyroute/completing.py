@@ -70,11 +70,12 @@ class CompletionStream:
         """The whole answer, when it has come.
 
         Raises:
-            StreamInterrupted: it broke off.
+            StreamInterrupted: it broke off, or was closed before its end.
         """
         for _ in self:
             pass
-        assert self.completion is not None
+        if self.completion is None:
+            raise self._interrupted("was left")
         return self.completion
 
     def close(self) -> None:
@@ -93,12 +94,15 @@ class CompletionStream:
                 self.completion = completed(self._outcome)
             raise
         except (HTTPError, RequestException) as error:
-            partial = self.text
-            text = f"the answer broke off after {len(partial)} characters: {self.trace.verdict}\n{self.trace}"
-            raise StreamInterrupted(text, partial=partial, trace=self.trace, response=self._response) from error
+            raise self._interrupted("broke off") from error
         if delta.index == 0 and delta.text:
             self._words.append(delta.text)
         return delta
+
+    def _interrupted(self, how: str) -> StreamInterrupted:
+        partial = self.text
+        text = f"the answer {how} after {len(partial)} characters: {self.trace.verdict}\n{self.trace}"
+        return StreamInterrupted(text, partial=partial, trace=self.trace, response=self._response)
 
     def __enter__(self) -> Self:
         return self

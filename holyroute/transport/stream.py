@@ -195,6 +195,7 @@ class StreamBody(io.RawIOBase):
     def _finish(self, error: Exception | None, how: How = How.READ) -> None:
         """Over, once; the connection is back in its pool if the body was read to its end, else it is closed."""
         if self._over:
+            self._error = self._error or error  # another thread has left, and this one was still reading
             return
         self._over, self._error = True, error
         self._reader.over = True

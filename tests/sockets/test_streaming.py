@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
+import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import urllib3
 
 import holyroute
 from holyroute.core import verdicts
 from holyroute.core.events import CallFinished
+from holyroute.core.stream import StreamReader
 from holyroute.simulator import Exchange, Fault, Simulator, answers, faults
+from holyroute.transport.stream import StreamBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -426,6 +431,41 @@ def test_a_caller_may_leave_from_another_thread(a: Simulator, router: Router) ->
             stream.read()
 
     assert stream.trace.verdict is verdicts.CANCELLED
+
+
+def test_what_was_left_or_broke_off_has_no_end_to_read(a: Simulator, router: Router) -> None:
+    """However often it is asked for: the same exception with what was said."""
+    a.script("*", "ok", faults.cut_stream(after=5))
+    with holyroute.Client(router=router) as client:
+        left = client.chat(BODY["messages"], model="ma", stream=True)
+        words = [next(left).text, next(left).text]
+        left.close()
+        broken = client.chat(BODY["messages"], model="ma", stream=True)
+        with pytest.raises(holyroute.StreamInterrupted):
+            broken.read()
+    with pytest.raises(holyroute.StreamInterrupted, match="was left after") as early:
+        left.read()
+    with pytest.raises(holyroute.StreamInterrupted) as again:
+        broken.read()
+
+    assert early.value.partial == "".join(words)
+    assert again.value.partial == broken.text
+
+
+def test_a_stream_that_another_thread_closes_is_not_whole() -> None:
+    """Who is reading at that moment gets the exception of a broken body, not a short one without a word."""
+
+    class Closing(io.BytesIO):
+        def read1(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                body.close()  # as another thread might, while this one waits for bytes
+            return super().read1(size)
+
+    content = Closing(b'data: {"choices": [{"index": 0, "delta": {"content": "Good"}}]}\n\n')
+    raw = urllib3.HTTPResponse(body=content, preload_content=False)
+    body = StreamBody(raw, StreamReader(), holyroute.CancelToken(), math.inf)
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        body.read()
 
 
 @pytest.mark.parametrize("reading", READINGS)
