@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
 NO_STORE, NO_CACHE = "no-store", "no-cache"
 
-# What makes an answer depend on more than the question: the world that a tool or a search looks at.
-_LIVE = ("stream", "tools", "functions", "web_search_options")
+# What makes an answer depend on more than the question: the world that a tool or a search looks at. The last ones are
+# Azure's documents, Anthropic's servers and containers, OpenRouter's plugins, and xAI's search.
+_LIVE = (
+    *("stream", "tools", "functions", "web_search_options"),
+    *("data_sources", "dataSources", "mcp_servers", "container", "plugins", "search_parameters"),
+)
 
 # NaN is no JSON and never sent. A message is the same in any order of its keys; elsewhere the order may be meaning:
 # structured answers follow the order of their schema.

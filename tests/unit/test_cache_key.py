@@ -37,6 +37,10 @@ def with_body(**body: Any) -> Call:
         ({"temperature": 0, "tools": [{"type": "function"}]}, False),
         ({"temperature": 0, "functions": [{"name": "f"}]}, False),
         ({"temperature": 0, "web_search_options": {"user_location": None}}, False),
+        ({"temperature": 0, "data_sources": [{"type": "azure_search"}]}, False),
+        ({"temperature": 0, "mcp_servers": [{"type": "url"}]}, False),
+        ({"temperature": 0, "plugins": [{"id": "web"}]}, False),
+        ({"temperature": 0, "search_parameters": {"mode": "on"}}, False),
         ({"temperature": 0, "stream": True}, False),
     ],
 )
