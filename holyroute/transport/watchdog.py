@@ -93,8 +93,8 @@ class Watchdog:
                 token = heapq.heappop(self._heap)[2].token
                 if token is not None:
                     due.append(token)
-                else:
-                    self._finished -= 1
+                else:  # those of lost streams were never counted
+                    self._finished = max(0, self._finished - 1)
             if not due:
                 self._condition.wait(min(self._heap[0][0] - now, NAP) if self._heap else None)
             return due

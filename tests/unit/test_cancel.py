@@ -101,6 +101,27 @@ def test_finished_calls_do_not_pile_up() -> None:
     assert len(dog._heap) < 3_000
 
 
+def test_lost_streams_do_not_make_finished_calls_pile_up() -> None:
+    """They leave without a word, because the garbage collector takes no locks."""
+    dog, now, near = Watchdog(), SYSTEM_CLOCK.now(), CancelToken()
+    fired = threading.Event()
+    near.on_cancel(fired.set)
+    for _ in range(5_000):
+        lost = dog.watching(CancelToken(), now + 120)
+        lost.__enter__()
+        lost.token = None
+    with dog.watching(near, SYSTEM_CLOCK.now() + 0.02):
+        woken = fired.wait(5)
+    with dog.watching(CancelToken(), now + 60):
+        for _ in range(5_000):
+            with dog.watching(CancelToken(), now + 120):
+                pass
+        left = len(dog._heap)
+
+    assert woken
+    assert left < 3_000
+
+
 def test_a_deadline_in_a_hundred_years_stops_nobody() -> None:
     """A condition cannot wait that long; the watchdog goes on with those that are due sooner."""
     dog, never, soon = Watchdog(), CancelToken(), CancelToken()
