@@ -214,11 +214,11 @@ class StreamBody(io.RawIOBase):
 
     def _next(self, size: int | None) -> bytes:
         """At most `size` bytes, as soon as there are any; empty at the end, which may be an error."""
+        if self._left:
+            return b""
         while not self._ahead and not self._over:
             if piece := self._pull():
                 self._ahead.append(piece)
-        if self._left:
-            return b""
         if not self._ahead:
             if self._error is not None:
                 raise self._error
