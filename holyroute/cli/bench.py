@@ -119,7 +119,9 @@ def _measure(job: Job, client: Client, tally: Tally, *, err: bool) -> None:
 
 
 def _ask_often(job: Job, client: Client, target: Target, watch: tuple[Display, Tally]) -> None:
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+    from concurrent.futures import ThreadPoolExecutor
+
+    from holyroute.cli.waiting import as_completed
 
     def ask(number: int) -> None:
         client.ask(job.question(number), models=[target.name], max_tokens=job.max_tokens, on_failure="return")

@@ -85,7 +85,9 @@ def _prepare() -> None:
 
 def _perform(play: Play, stage: Stage, client: Client, watch: tuple[Display, Tally]) -> None:
     """Send everything; after each third of the answers the next thing breaks."""
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+    from concurrent.futures import ThreadPoolExecutor
+
+    from holyroute.cli.waiting import as_completed
 
     display, tally = watch
     scenes = _scenes(play.size, stage)

@@ -76,12 +76,14 @@ def _serve(provider: Simulator, profiles: dict[str, Profile]) -> None:
     import signal
     import threading
 
+    from holyroute.cli.waiting import wait
+
     end = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: end.set())
     with provider:
         _introduce(provider, profiles)
-        end.wait()
+        wait(end)
     _show_statistics(provider)  # now that whoever still waited is counted as a failure
 
 
