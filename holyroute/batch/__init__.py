@@ -1,0 +1,1 @@
+"""Many calls as one job: bounded, resumable, priced before it runs."""

@@ -1,0 +1,1 @@
+"""What happened, added up: health, alerts, and observers for other systems."""
