@@ -13,7 +13,7 @@ from requests.utils import get_encoding_from_headers
 
 from holyroute.core import forks
 from holyroute.core.clock import SYSTEM_CLOCK
-from holyroute.transport.connection import owned_by
+from holyroute.transport.connection import UNDER_WAY, owned_by
 from holyroute.transport.pools import HTTPConnectionPool, HTTPSConnectionPool, ResendOnce
 from holyroute.transport.response import Answer
 from holyroute.transport.watchdog import WATCHDOG
@@ -32,7 +32,7 @@ POOL_SIZE = 64  # connections kept per host: as many as threads that call at onc
 PER_OPERATION = "time is counted per socket operation only"  # what a trace says of somebody else's adapter
 
 _OWN_OPTIONS = {"maxsize", "block"}  # what `init_poolmanager` takes by name
-_POOL_CLASSES = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
+_POOL_CLASSES: dict[str, type] = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
 
 
 class Adapter(HTTPAdapter):
@@ -97,16 +97,26 @@ class Adapter(HTTPAdapter):
         """What the request line asks for."""
         return super().request_url(request, proxies) if proxies else request.path_url
 
+    def add_headers(self, request: PreparedRequest, **kwargs: Any) -> None:
+        """None; but here it is known whether the body of an attempt is to be read at once."""
+        UNDER_WAY.whole = UNDER_WAY.token is not None and not kwargs.get("stream")
+        super().add_headers(request, **kwargs)
+
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """The response that requests would have built."""
+        """The response that requests would have built; with its body, where that is the next thing to be read."""
+        response = self._built(req, resp)
+        if UNDER_WAY.whole and type(resp) is Answer and (body := resp.whole()) is not None:
+            response._content, response._content_consumed = body, True  # noqa: SLF001 - as requests has read it
+        return response
+
+    def _built(self, req: PreparedRequest, resp: Any) -> Response:
         fields = resp.fields if type(resp) is Answer else {}
         if not fields or "set-cookie" in fields or "set-cookie2" in fields or type(req.url) is not str:
             return super().build_response(req, resp)
         response = Response()
         response.status_code = resp.status
-        headers = response.headers
-        for name, *values in fields.values():
-            headers[name] = ", ".join(values)
+        named = ((low, (name, ", ".join(values))) for low, (name, *values) in fields.items())
+        response.headers._store.update(named)  # noqa: SLF001 - without the walk that requests makes for each
         response.encoding = _encoding(", ".join(fields.get("content-type", ("",))[1:]))
         response.raw = resp
         response.reason = resp.reason

@@ -186,10 +186,15 @@ def test_a_plain_exchange_takes_the_short_way() -> None:
     [b"", b"HTTP/1.1 200", ANSWER[:-2], ANSWER[:-1], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_silence_is_noticed_alike(data: bytes, stream: bool) -> None:
+@pytest.mark.parametrize("used", [False, True])
+def test_silence_is_noticed_alike(data: bytes, stream: bool, used: bool) -> None:
     """Before the head, in the head, in the body: the same exception after the read timeout."""
 
     def serve(peer: socket.socket) -> None:
+        if used:
+            head_of(peer)
+            peer.recv(2)
+            peer.sendall(ANSWER)
         head_of(peer)
         peer.sendall(data)
         while peer.recv(65_536):  # the body
@@ -197,6 +202,8 @@ def test_silence_is_noticed_alike(data: bytes, stream: bool) -> None:
 
     def wait(adapter: HTTPAdapter, port: int) -> list[type]:
         request = requests.Request("POST", f"http://127.0.0.1:{port}/v1", json={}, headers={"User-Agent": "test"})
+        if used:
+            assert adapter.send(request.prepare(), timeout=PATIENCE).json() == {}
         with closing(adapter), pytest.raises(requests.RequestException) as caught:
             _ = adapter.send(request.prepare(), stream=stream, timeout=(None, 0.05)).content
         inner = caught.value.args[0]
