@@ -183,7 +183,7 @@ class Window:
 class Bucket:
     """One limit. `level` may be below zero: that is debt."""
 
-    __slots__ = ("_recent", "capacity", "drawn", "kind", "level", "limit", "rate", "window")
+    __slots__ = ("_recent", "_slack", "capacity", "drawn", "kind", "level", "limit", "rate", "window")
 
     def __init__(self, limit: Limit, settings: LimitSettings, share: float = 1.0) -> None:
         amount = limit.amount * settings.headroom * share
@@ -194,6 +194,7 @@ class Bucket:
         self.rate = (amount - self.capacity) / self.window
         self.level = self.capacity
         self.drawn = 0.0  # by everybody, ever
+        self._slack = SLACK * self.capacity
         self._recent = Window(self.window)
 
     def advance(self, seconds: float, now: float) -> None:
@@ -203,8 +204,8 @@ class Bucket:
 
     def holds(self, need: float) -> bool:
         """Whether that can be taken now; a need beyond the capacity wants a full bucket."""
-        slack = SLACK * self.capacity
-        return self.level >= min(need, self.capacity) - slack and self._recent.total + need <= self.limit + slack
+        enough = self.level >= min(need, self.capacity) - self._slack
+        return enough and self._recent.total + need <= self.limit + self._slack
 
     def take(self, need: float, now: float) -> None:
         """Draw."""
