@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from urllib3.util.timeout import Timeout
+
 from holyroute import context
 from holyroute.caching.key import NO_STORE
 from holyroute.completing import CompletionStream, completed
@@ -314,10 +316,16 @@ class Client:
         if key is not None:
             request.headers["Idempotency-Key"] = key
         settings = settings_for(attempt.target.provider)
-        timeout = (attempt.patience.connect, attempt.patience.read)
+        timeout: Any = _timeout(attempt.patience.connect, attempt.patience.read)
         settings["stream"] = attempt.call.stream
         send = partial(self._adapter.send, request, timeout=timeout, **settings)
         return without_key(attempt, request, lambda: timed(attempt, send))
+
+
+@lru_cache(maxsize=64)
+def _timeout(connect: float, read: float) -> Timeout:
+    """What requests makes of the two; most calls have the same."""
+    return Timeout(connect=connect, read=read)
 
 
 @lru_cache(maxsize=256)

@@ -89,8 +89,11 @@ class Pace:
 
     def advance(self, now: float) -> float:
         """Seconds at full rate that the time since the last look is worth."""
-        start, self._seen = self._seen, max(now, self._seen)
-        start = max(start, min(now, self.blocked_until))
+        start = self._seen
+        if now > start:
+            self._seen = now
+        if self.blocked_until > start:
+            start = min(now, self.blocked_until)
         if not -math.inf < start < now:
             return 0.0
         return now - start if self._factor >= 1 else self._worth(start, now)

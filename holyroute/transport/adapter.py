@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, ref
 
 from requests import Response
 from requests.adapters import HTTPAdapter
@@ -61,7 +61,7 @@ class Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOL_CLASSES
         # Pools by origin and `verify`. Weakly, because a pool that its manager drops closes when it is collected.
-        self._found: WeakValueDictionary[tuple[str, bool | str], Any] = WeakValueDictionary()
+        self._found: dict[tuple[str, bool | str], ref[Any]] = {}
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -75,12 +75,18 @@ class Adapter(HTTPAdapter):
         origin = None if proxies or cert is not None else _origin(request.url)
         is_usual = origin is not None and (isinstance(verify, bool) or type(verify) is str)
         key: Any = origin, verify
-        pool = self._found.get(key) if is_usual else None
+        found = self._found.get(key) if is_usual else None
+        pool = found() if found is not None else None
         if pool is None or len(self.poolmanager.pools) >= self._pool_connections:  # then, who was used last counts
             pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
             if is_usual:
-                self._found[key] = pool
+                self._remember(key, pool)
         return pool
+
+    def _remember(self, key: tuple[str, bool | str], pool: Any) -> None:
+        if len(self._found) >= 2 * self._pool_connections:  # of pools that are no more, mostly
+            self._found.clear()
+        self._found[key] = ref(pool)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Set up a pool's certificates; once, if they are the usual ones."""

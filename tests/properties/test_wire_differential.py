@@ -520,7 +520,9 @@ def test_every_request_looks_the_same(asks: list[Ask]) -> None:
     agree(asks, [Play(FINE.data, end="close")] * len(asks))
 
 
-AGAIN = st.builds(Ask, body=st.sampled_from([b"{}", "text", b"x" * 70_000]), headers=HEADERS)
+FRAMING = {"Content-Length", "Transfer-Encoding", "Expect"}  # a wrong one would hold up what follows
+UNFRAMED = st.lists(FIELD.filter(lambda field: field[0] not in FRAMING), max_size=3).map(tuple)
+AGAIN = st.builds(Ask, body=st.sampled_from([b"{}", "text", b"x" * 700]), headers=UNFRAMED)
 
 
 @settings(max_examples=60, deadline=None)
