@@ -249,7 +249,8 @@ class Quick:
     def getresponse(self) -> Any:
         """Wait for the answer's head."""
         conn: Any = self
-        if not self._is_short:
+        unread = conn._HTTPConnection__response  # noqa: SLF001 - http.client refuses to go on over it
+        if not self._is_short or unread is not None:
             return super().getresponse()  # type: ignore[misc]
         self._keep_time()
         if not self._look():

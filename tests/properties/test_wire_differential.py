@@ -261,6 +261,8 @@ def observed(adapter: HTTPAdapter, asks: list[Ask], plays: list[Play], *, whole:
                 break
         seen.append(theatre.asked)
     finally:
+        for response in kept:
+            response.raw.close()
         adapter.close()
         theatre.close()
     return seen
