@@ -55,9 +55,9 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
 
 def _mask(response: Response, attempt: Attempt) -> None:
     """Some providers repeat the key that they reject."""
-    content = response.content or b""
-    if attempt.secret and attempt.secret in content:
-        response._content = content.replace(attempt.secret, MASK)  # noqa: SLF001 - as mocks of requests set it
+    content, secret = response.content, attempt.secret
+    if content and secret and secret in content:
+        response._content = content.replace(secret, MASK)  # noqa: SLF001 - as mocks of requests set it
 
 
 def _forget_frames(error: BaseException | None, handled: BaseException | None) -> None:
