@@ -250,7 +250,6 @@ class Monitor:
 
     def look(self) -> bool:
         """Count what waits, and see what time has ended; whether somebody should look again."""
-        self._add_up(wait=True)
         waiting = 0
         if self.alerts.watches_queue and self.queues:
             try:
@@ -259,9 +258,11 @@ class Monitor:
             except QueueError:  # whoever parks a call is told
                 waiting = 1
         with self.lock:
+            now = self.clock.now()  # all that had ended by then is counted now
+            self._add_up(wait=True)
             if self.queues:
                 self.alerts.queue(waiting)
-            self.alerts.look(self._targets.values())
+            self.alerts.look(self._targets.values(), now)
             self._parked = waiting > 0
             return bool(self.alerts) or self._parked
 
