@@ -175,6 +175,8 @@ class Monitor:
             waiting, alerts = self._waiting, self.alerts
             full = len(waiting) >= BATCH
             for _ in range(len(waiting)):  # what comes meanwhile is for the next one: nobody works for all others
+                if not waiting:  # a signal's handler made a call in the middle of this, and counted the rest
+                    break
                 one = waiting.popleft()
                 if isinstance(one, _Failed):
                     row = self._target(one.record.target)

@@ -93,7 +93,7 @@ def test_a_storm_is_one_alert_and_one_recovery(world: World) -> None:
 
 def test_a_storm_of_slow_answers(world: World) -> None:
     """The same for latencies."""
-    world.answer(seconds=6.0, times=10_000)
+    world.answer(seconds=6.0, times=2_000)
     began = world.heard()
     world.clock.advance(301)
     world.answer(times=100)
