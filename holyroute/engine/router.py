@@ -103,12 +103,15 @@ class Router:
     def send(self, call: Call, transport: Transport, park: Park | None = None) -> Outcome:
         """Ask one target after the other until one answers. Failures come back as values; the outcome has the trace."""
         self.streams.book_forgotten()
-        trace = Trace(call, self.clock, self.events.publish)
-        with self.state.answers.claim(call, trace) as claim:  # kept, on its way in another thread, or ours to fetch
+        trace = Trace(call, self.clock, self.events.publish, self.events.begin)
+        with (
+            trace,
+            self.state.answers.claim(call, trace) as claim,
+        ):  # kept, on its way in another thread, or ours to fetch
             if claim.answer is not None:
                 return trace.close(claim.answer)
             for attempt in self.plan(call, trace):  # decides whom, when, how long; touches no socket
-                outcome = trace.record(attempt, self.attempt(attempt, transport, trace))
+                outcome = trace.record(attempt, self.attempt(attempt, trace.followed(transport), trace))
                 if outcome.is_final:  # answered, or the caller's own mistake
                     return trace.close(claim.settle(outcome))
             outcome = claim.settle(trace.best)
@@ -149,7 +152,7 @@ class Router:
 
     def observe(self, call: Call, candidate: Candidate, transport: Transport, park: Park | None = None) -> Outcome:
         """Let the only candidate be asked as it is: never refused, retried or cut, only noted."""
-        trace = Trace(call, self.clock, self.events.publish)
+        trace = Trace(call, self.clock, self.events.publish, self.events.begin)
         for other in self.candidates(call, trace):
             if other is not candidate and not other.own:
                 trace.skip(other.target, self.wallet.missing(other.target.provider))
@@ -162,10 +165,10 @@ class Router:
             translation=translate(DIALECTS[call.dialect], candidate.target, call.body),
             own=True,
         )
-        with self.state.answers.claim(call, trace) as claim:
+        with trace, self.state.answers.claim(call, trace) as claim:
             if claim.answer is not None:
                 return trace.close(claim.answer)
-            outcome = ask(attempt, transport, only_look=call.stream)
+            outcome = ask(attempt, trace.followed(transport), only_look=call.stream)
             if outcome.detail:
                 outcome.detail = self.wallet.explain(attempt.target, callers_credential(call), outcome)
             self.ledger.book(attempt.target, outcome)
