@@ -80,8 +80,8 @@ class Following(Protocol):
     def finished(self, trace: Trace) -> None:
         """The call is over, answered or not."""
 
-    def broken(self, error: BaseException) -> None:
-        """An exception ended the call, such as Ctrl-C; nothing more will be heard of it."""
+    def broken(self, error: BaseException, seconds: float) -> None:
+        """An exception ended the call after some seconds, such as Ctrl-C; nothing more will be heard of it."""
 
 
 Follower = Callable[["Call", "Trace"], Following]
@@ -161,9 +161,9 @@ class Followers:
         """The call is over."""
         self._tell("finished", trace)
 
-    def broken(self, error: BaseException) -> None:
+    def broken(self, error: BaseException, seconds: float) -> None:
         """An exception ended the call."""
-        self._tell("broken", error)
+        self._tell("broken", error, seconds)
 
     def _tell(self, what: str, *facts: Any) -> None:
         for follower, following in self._all:

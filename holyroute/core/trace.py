@@ -162,7 +162,7 @@ class Trace:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Who goes along with the call should know when an exception ends it."""
         if error is not None and self._following is not None:
-            self._following.broken(error)
+            self._following.broken(error, self._clock.now() - self.began)
             self._following = None
 
     def followed(self, transport: Callable[[SomeAttempt], Response]) -> Callable[[SomeAttempt], Response]:

@@ -53,9 +53,9 @@ class Diary:
         """The call is over."""
         self._note(f"finished {trace.verdict}")
 
-    def broken(self, error: BaseException) -> None:
+    def broken(self, error: BaseException, seconds: float) -> None:
         """The call was ended."""
-        self._note(f"broken {error!r}")
+        self._note(f"broken {error!r} {seconds:.0f}")
 
     def _note(self, text: str) -> None:
         self.told.append(f"{self.name} {text}".strip())
@@ -183,7 +183,7 @@ def test_an_exception_ends_the_call_for_its_followers(
         send(broken)
 
     assert raised.value is error
-    assert diary.told[1:] == ["sending ma", "sent ma 0", f"broken {error!r}"]
+    assert diary.told[1:] == ["sending ma", "sent ma 0", f"broken {error!r} 0"]
 
 
 def test_an_exception_between_attempts_is_told_too(router: Router) -> None:

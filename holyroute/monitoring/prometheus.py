@@ -1,0 +1,259 @@
+"""Figures for Prometheus, named and counted by its conventions. Needs the extra `prometheus`.
+
+    from holyroute.monitoring import prometheus
+
+    exporter = prometheus.attach(client)                 # or a Session, or a Router
+    body, content_type = prometheus.metrics_text(exporter)
+
+Sources of the names: prometheus.io/docs/practices/naming and /instrumentation (base units, `_total`, few labels).
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+try:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "figures for Prometheus need prometheus_client; install it with: pip install 'holyroute[prometheus]'",
+        name=missing.name,
+    ) from missing
+
+from holyroute.core import forks
+from holyroute.core.events import AttemptFinished, CallFinished, CircuitChanged
+from holyroute.exceptions import ConfigurationError, QueueError
+from holyroute.monitoring.labels import Names, outcome, router_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client.metrics_core import Metric
+
+    from holyroute.core.events import Event
+    from holyroute.core.target import Target
+    from holyroute.core.trace import AttemptRecord, Trace
+    from holyroute.stores.base import QueueStats
+
+    Depth = Callable[[], QueueStats]
+
+logger = logging.getLogger("holyroute")
+
+OTHER = "other"  # in the place of a name that is in no configuration
+
+# Seconds. The bounds of the latency classes (1, 3, 10), the usual alert (5) and the time limits (120, 300) are among
+# them; below are answers of fast models and caches.
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+
+CIRCUIT = {"closed": 0, "forced closed": 0, "half-open": 1, "open": 2, "forced open": 2}
+
+_TARGET = ("provider", "model")
+
+
+def attach(door: Any, *, registry: CollectorRegistry | None = None) -> Exporter:
+    """Count what happens at a Client, a Session or a Router from now on.
+
+    Doors with the same router are counted together; attaching twice counts once. Several routers may be attached to
+    one registry.
+
+    Args:
+        door: whose router is counted; of a Client that has a queue, its depth is shown too.
+        registry: where the figures are shown, such as `prometheus_client.REGISTRY`; by default one of its own.
+    """
+    known = None if registry is None else _exporters.get(registry)
+    exporter = known or Exporter(CollectorRegistry() if registry is None else registry)
+    exporter.attach(door)
+    return exporter
+
+
+def metrics_text(exporter: Exporter, accept: str = "") -> tuple[bytes, str]:
+    """What `/metrics` answers: the body, and its Content-Type.
+
+    It holds everything in the exporter's registry. In the multiprocess mode of prometheus_client (its variable
+    `PROMETHEUS_MULTIPROC_DIR`, read when that is imported) it holds what all processes counted, added up.
+
+    Args:
+        exporter: what `attach` gave.
+        accept: the Accept header of the request, which decides between the text formats.
+    """
+    encode, content_type = exposition.choose_encoder(accept)
+    if values.ValueClass is values.MutexValue:
+        return encode(exporter.registry), content_type
+    merged = CollectorRegistry()
+    multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+    merged.register(exporter.queues)
+    return encode(merged), content_type
+
+
+class Figures:
+    """All counters of one process."""
+
+    def __init__(self) -> None:
+        def made(kind: Any, name: str, text: str, labels: Iterable[str], **options: Any) -> Any:
+            return kind(f"holyroute_{name}", text, labels, registry=None, **options)
+
+        self.attempts = made(Counter, "attempts", "Requests to a model.", (*_TARGET, "outcome"))
+        self.attempt_seconds = made(
+            Histogram,
+            "attempt_duration_seconds",
+            "Duration of requests to a model, in seconds, streams to their end.",
+            _TARGET,
+            buckets=BUCKETS,
+        )
+        self.tokens = made(Counter, "tokens", "Tokens that providers reported.", (*_TARGET, "type"))
+        self.cost = made(Counter, "cost_usd", "US dollars spent, as far as price and usage are known.", _TARGET)
+        self.unknown_cost = made(
+            Counter, "unknown_cost_attempts", "Requests that may cost something, nobody said what.", _TARGET
+        )
+        self.calls = made(Counter, "calls", "Calls, cached ones too.", ("route", "outcome"))
+        self.call_seconds = made(
+            Histogram,
+            "call_duration_seconds",
+            "Duration of calls, in seconds, waits and failed attempts included.",
+            ("route",),
+            buckets=BUCKETS,
+        )
+        self.failovers = made(Counter, "failovers", "How often a call went on to another model.", ("route",))
+        self.retries = made(Counter, "retries", "How often a call asked the same model again.", ("route",))
+        self.cache_hits = made(Counter, "cache_hits", "Calls answered from the cache.", ("route", "kind"))
+        self.parked = made(Counter, "parked_calls", "Calls that were parked in the queue.", ("route",))
+        self.circuit = made(
+            Gauge,
+            "circuit_state",
+            "Circuit breaker of a model: 0 closed, 1 half-open, 2 open.",
+            _TARGET,
+            multiprocess_mode="livemax",
+        )
+        self.circuit_changes = made(
+            Counter, "circuit_changes", "How often a circuit breaker moved, by its new state.", (*_TARGET, "state")
+        )
+
+    @property
+    def all(self) -> list[Collector]:
+        """Every one of them."""
+        return list(vars(self).values())
+
+
+class Queues(Collector):
+    """How many parked calls are in which state, asked when somebody wants to know."""
+
+    def __init__(self) -> None:
+        self._depths: list[Depth] = []
+
+    def add(self, depth: Depth) -> None:
+        """Ask one more queue."""
+        self._depths.append(depth)
+
+    def describe(self) -> Iterable[Metric]:
+        """Its name."""
+        return [GaugeMetricFamily("holyroute_queue_items", "Parked calls, by state.", labels=["state"])]
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauge; without a value where there is no queue, or it cannot be read."""
+        (gauge,) = self.describe()
+        assert isinstance(gauge, GaugeMetricFamily)
+        states = ("ready", "leased", "done", "dead")
+        try:
+            stats = [depth() for depth in self._depths]
+        except QueueError as error:
+            logger.warning("the depth of the queue is not known: %s", error)
+            stats = []
+        for state in states if stats else ():
+            gauge.add_metric([state], sum(getattr(one, state) for one in stats))
+        return [gauge]
+
+
+class Exporter(Collector):
+    """An observer that counts for Prometheus. Safe to share between threads; a forked child counts for itself.
+
+    Attributes:
+        registry: where it shows its figures.
+        queues: the depths of the queues of its doors.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.queues = Queues()
+        self._names = Names(OTHER)
+        self._routers: WeakSet[Any] = WeakSet()
+        self.after_fork()
+        registry.register(self)
+        registry.register(self.queues)
+        _exporters[registry] = self
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """In a child: what the parent counted is told by the parent, and its locks may be held."""
+        self._figures = Figures()
+
+    def attach(self, door: Any) -> None:
+        """Count what happens at one more door."""
+        router = router_of(door)
+        if router in self._routers:
+            return
+        self._routers.add(router)
+        self._names.add(router.config)
+        with suppress(AttributeError, ConfigurationError):  # no client, or one that parks nothing
+            self.queues.add(door.queue.stats)
+        router.events.subscribe(self)
+
+    def describe(self) -> Iterable[Metric]:
+        """The names of all figures."""
+        return [metric for figure in self._figures.all for metric in figure.describe()]  # type: ignore[attr-defined]
+
+    def collect(self) -> Iterable[Metric]:
+        """All figures as they stand."""
+        return [metric for figure in self._figures.all for metric in figure.collect()]
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        if isinstance(event, AttemptFinished):
+            self._attempt(event.record)
+        elif isinstance(event, CallFinished):
+            self._call(event.trace)
+        elif isinstance(event, CircuitChanged):
+            self._circuit(event)
+
+    def _attempt(self, record: AttemptRecord) -> None:
+        figures, target = self._figures, self._labels(record.target)
+        figures.attempts.labels(*target, outcome(record.verdict)).inc()
+        figures.attempt_seconds.labels(*target).observe(record.seconds)
+        figures.circuit.labels(*target)  # closed, until somebody says otherwise
+        usage, cost = record.usage, record.cost
+        if usage is not None:
+            figures.tokens.labels(*target, "input").inc(usage.prompt_tokens)
+            figures.tokens.labels(*target, "output").inc(usage.completion_tokens)
+        if cost is not None:
+            figures.cost.labels(*target).inc(float(cost))
+        elif usage is not None or record.verdict.is_answer or record.verdict.billable:
+            figures.unknown_cost.labels(*target).inc()
+
+    def _call(self, trace: Trace) -> None:
+        figures, asked = self._figures, self._names.asked(trace)
+        assert trace.verdict is not None
+        figures.calls.labels(asked, outcome(trace.verdict)).inc()
+        figures.call_seconds.labels(asked).observe(trace.seconds)
+        if trace.cached is not None:
+            figures.cache_hits.labels(asked, trace.cached).inc()
+        if trace.ticket is not None:
+            figures.parked.labels(asked).inc()
+        if len(trace.attempts) > 1:
+            failovers = trace.failovers
+            figures.failovers.labels(asked).inc(failovers)
+            figures.retries.labels(asked).inc(len(trace.attempts) - 1 - failovers)
+
+    def _circuit(self, event: CircuitChanged) -> None:
+        target = self._labels(event.target)
+        self._figures.circuit.labels(*target).set(CIRCUIT[event.after])
+        self._figures.circuit_changes.labels(*target, event.after).inc()
+
+    def _labels(self, target: Target) -> tuple[str, str]:
+        return self._names.provider(target), self._names.model(target)
+
+
+_exporters: WeakKeyDictionary[CollectorRegistry, Exporter] = WeakKeyDictionary()
