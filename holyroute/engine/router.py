@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from holyroute.config.credentials import callers_credential
 from holyroute.core import forks, verdicts
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.core.events import Events
@@ -18,7 +19,6 @@ from holyroute.engine.plan import Plan
 from holyroute.engine.selector import Selector
 from holyroute.engine.state import State
 from holyroute.engine.streams import Streams
-from holyroute.engine.wallet import callers_credential
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -23,6 +23,7 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 from holyroute._version import __version__
+from holyroute.config.credentials import MASK, callers_credential
 from holyroute.core import verdicts
 from holyroute.monitoring import genai
 from holyroute.monitoring.labels import Names, outcome, router_of
@@ -144,7 +145,9 @@ class TracedCall:
 
     def sending(self, attempt: Planned) -> None:
         """The span of an attempt begins, and is the current one."""
-        told = genai.of_target(attempt.target)
+        told = genai.of_target(attempt.target) | genai.of_request(self._call)
+        if self._tracing.capture_content:
+            told |= genai.prompt(self._call)
         span = self._tracing.tracer.start_span(
             f"chat {attempt.target.model}",
             self._context,
@@ -152,10 +155,6 @@ class TracedCall:
             told,
             start_time=self._at(attempt.started - self._trace.began),
         )
-        if span.is_recording():
-            span.set_attributes(genai.of_request(self._call))
-            if self._tracing.capture_content:
-                span.set_attributes(genai.prompt(self._call))
         self._attempt, self._attempt_context, self._first_chunk = span, _with(span, self._context), None
         self._token = context.attach(self._attempt_context)
 
@@ -172,18 +171,11 @@ class TracedCall:
         span, self._attempt = self._attempt, None
         if span is None:  # it began when nobody could tell us
             return
-        told = genai.of_answer(outcome.answer, record.usage)
+        told = self._masked(genai.of_answer(outcome.answer, record.usage))
         self._measure(record, told)
         if span.is_recording():
-            span.set_attributes(told)
-            if self._tracing.capture_content:
-                span.set_attributes(genai.words(outcome.answer))
-            if record.status is not None:
-                span.set_attribute("http.response.status_code", record.status)
-            if self._first_chunk is not None:
-                span.set_attribute("gen_ai.response.time_to_first_chunk", self._first_chunk)
-            if record.kind != "normal":
-                span.set_attribute("holyroute.attempt.kind", record.kind)
+            said = self._masked(genai.words(outcome.answer)) if self._tracing.capture_content else {}
+            span.set_attributes({**told, **said, **_facts(record, self._first_chunk)})
             _judge(span, record.verdict)
         span.end(self._at(record.started + record.seconds))
 
@@ -237,6 +229,15 @@ class TracedCall:
             labels["gen_ai.response.model"] = self._tracing.meters.response_model(target, model)
         return labels
 
+    def _masked(self, told: genai.Attributes) -> genai.Attributes:
+        """Without the key of a script, wherever its provider repeats it; keys of ours are masked before."""
+        own = callers_credential(self._call)
+        if own is None or not own.is_telling:
+            return told
+        return {
+            key: value.replace(own.secret, MASK) if isinstance(value, str) else value for key, value in told.items()
+        }
+
     def _at(self, seconds: float) -> int:
         """Nanoseconds since the epoch, some seconds after the start of the call."""
         return _ns(self._trace.began_wall + seconds)
@@ -245,6 +246,7 @@ class TracedCall:
 def _story(trace: Trace, verdict: Verdict) -> genai.Attributes:
     """How a call was routed."""
     told: genai.Attributes = {
+        "error.type": _error_type(verdict),
         "holyroute.outcome": outcome(verdict),
         "holyroute.attempts": len(trace.attempts),
         "holyroute.failovers": trace.failovers,
@@ -258,15 +260,24 @@ def _story(trace: Trace, verdict: Verdict) -> genai.Attributes:
     return {name: value for name, value in told.items() if value is not None}
 
 
+def _facts(record: AttemptRecord, first_chunk: float | None) -> genai.Attributes:
+    """How an attempt went."""
+    told: genai.Attributes = {
+        "http.response.status_code": record.status,
+        "gen_ai.response.time_to_first_chunk": first_chunk,
+        "holyroute.attempt.kind": None if record.kind == "normal" else record.kind,
+        "error.type": _error_type(record.verdict),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def _error_type(verdict: Verdict) -> str | None:
     """`error.type`: a row of the error table; None for answers, and for streams that their caller had enough of."""
     return None if verdict.is_answer or verdict.name == verdicts.LEFT.name else outcome(verdict)
 
 
 def _judge(span: Span, verdict: Verdict) -> None:
-    error = _error_type(verdict)
-    if error is not None:
-        span.set_attribute("error.type", error)
+    if _error_type(verdict) is not None:
         span.set_status(Status(StatusCode.ERROR, verdict.name))
 
 

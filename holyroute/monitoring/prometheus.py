@@ -133,10 +133,15 @@ class Figures:
             Counter, "circuit_changes", "How often a circuit breaker moved, by its new state.", (*_TARGET, "state")
         )
 
-    @property
-    def all(self) -> list[Collector]:
-        """Every one of them."""
-        return list(vars(self).values())
+        self.all: list[Collector] = list(vars(self).values())
+        self._series: dict[tuple[Any, tuple[str, ...]], Any] = {}
+
+    def of(self, figure: Any, *labels: str) -> Any:
+        """One series of a figure; found faster than by its own `labels`, which takes a lock."""
+        series = self._series.get((figure, labels))
+        if series is None:
+            series = self._series[figure, labels] = figure.labels(*labels)
+        return series
 
 
 class Queues(Collector):
@@ -221,36 +226,36 @@ class Exporter(Collector):
 
     def _attempt(self, record: AttemptRecord) -> None:
         figures, target = self._figures, self._labels(record.target)
-        figures.attempts.labels(*target, outcome(record.verdict)).inc()
-        figures.attempt_seconds.labels(*target).observe(record.seconds)
-        figures.circuit.labels(*target)  # closed, until somebody says otherwise
+        figures.of(figures.attempts, *target, outcome(record.verdict)).inc()
+        figures.of(figures.attempt_seconds, *target).observe(record.seconds)
+        figures.of(figures.circuit, *target)  # closed, until somebody says otherwise
         usage, cost = record.usage, record.cost
         if usage is not None:
-            figures.tokens.labels(*target, "input").inc(usage.prompt_tokens)
-            figures.tokens.labels(*target, "output").inc(usage.completion_tokens)
+            figures.of(figures.tokens, *target, "input").inc(usage.prompt_tokens)
+            figures.of(figures.tokens, *target, "output").inc(usage.completion_tokens)
         if cost is not None:
-            figures.cost.labels(*target).inc(float(cost))
+            figures.of(figures.cost, *target).inc(float(cost))
         elif usage is not None or record.verdict.is_answer or record.verdict.billable:
-            figures.unknown_cost.labels(*target).inc()
+            figures.of(figures.unknown_cost, *target).inc()
 
     def _call(self, trace: Trace) -> None:
         figures, asked = self._figures, self._names.asked(trace)
         assert trace.verdict is not None
-        figures.calls.labels(asked, outcome(trace.verdict)).inc()
-        figures.call_seconds.labels(asked).observe(trace.seconds)
+        figures.of(figures.calls, asked, outcome(trace.verdict)).inc()
+        figures.of(figures.call_seconds, asked).observe(trace.seconds)
         if trace.cached is not None:
-            figures.cache_hits.labels(asked, trace.cached).inc()
+            figures.of(figures.cache_hits, asked, trace.cached).inc()
         if trace.ticket is not None:
-            figures.parked.labels(asked).inc()
+            figures.of(figures.parked, asked).inc()
         if len(trace.attempts) > 1:
             failovers = trace.failovers
-            figures.failovers.labels(asked).inc(failovers)
-            figures.retries.labels(asked).inc(len(trace.attempts) - 1 - failovers)
+            figures.of(figures.failovers, asked).inc(failovers)
+            figures.of(figures.retries, asked).inc(len(trace.attempts) - 1 - failovers)
 
     def _circuit(self, event: CircuitChanged) -> None:
-        target = self._labels(event.target)
-        self._figures.circuit.labels(*target).set(CIRCUIT[event.after])
-        self._figures.circuit_changes.labels(*target, event.after).inc()
+        figures, target = self._figures, self._labels(event.target)
+        figures.of(figures.circuit, *target).set(CIRCUIT[event.after])
+        figures.of(figures.circuit_changes, *target, event.after).inc()
 
     def _labels(self, target: Target) -> tuple[str, str]:
         return self._names.provider(target), self._names.model(target)
