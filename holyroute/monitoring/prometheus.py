@@ -90,57 +90,51 @@ def metrics_text(exporter: Exporter, accept: str = "") -> tuple[bytes, str]:
     return encode(merged), content_type
 
 
+_FIGURES: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+    "calls": (Counter, "Calls, cached ones too.", ("route", "outcome")),
+    "call_duration_seconds": (
+        Histogram,
+        "Duration of calls, in seconds, waits and failed attempts included.",
+        ("route",),
+    ),
+    "attempts": (Counter, "Requests to a model.", (*_TARGET, "outcome")),
+    "attempt_duration_seconds": (
+        Histogram,
+        "Duration of requests to a model, in seconds, streams to their end.",
+        _TARGET,
+    ),
+    "tokens": (Counter, "Tokens of requests to a model.", (*_TARGET, "type")),
+    "cost_usd": (Counter, "US dollars spent, as far as price and usage are known.", _TARGET),
+    "unknown_cost_attempts": (Counter, "Requests that may cost something, nobody said what.", _TARGET),
+    "failovers": (Counter, "How often a call went on to another model.", ("route",)),
+    "retries": (Counter, "How often a call asked the same model again.", ("route",)),
+    "cache_hits": (Counter, "Calls answered from the cache.", ("route", "kind")),
+    "parked_calls": (Counter, "Calls that were parked in the queue.", ("route",)),
+    "circuit_state": (Gauge, "Circuit breaker of a model: 0 closed, 1 half-open, 2 open.", _TARGET),
+    "circuit_changes": (Counter, "How often a circuit breaker moved, by its new state.", (*_TARGET, "state")),
+}
+_OPTIONS: dict[Any, dict[str, Any]] = {
+    Histogram: {"buckets": BUCKETS},
+    Gauge: {"multiprocess_mode": "livemax"},  # the worst that a living process sees
+}
+
+
 class Figures:
     """All counters of one process."""
 
     def __init__(self) -> None:
-        def made(kind: Any, name: str, text: str, labels: Iterable[str], **options: Any) -> Any:
-            return kind(f"holyroute_{name}", text, labels, registry=None, **options)
+        self.all: dict[str, Any] = {
+            name: kind(f"holyroute_{name}", text, labels, registry=None, **_OPTIONS.get(kind, {}))
+            for name, (kind, text, labels) in _FIGURES.items()
+        }
+        self._series: dict[tuple[str, ...], Any] = {}
 
-        self.attempts = made(Counter, "attempts", "Requests to a model.", (*_TARGET, "outcome"))
-        self.attempt_seconds = made(
-            Histogram,
-            "attempt_duration_seconds",
-            "Duration of requests to a model, in seconds, streams to their end.",
-            _TARGET,
-            buckets=BUCKETS,
-        )
-        self.tokens = made(Counter, "tokens", "Tokens that providers reported.", (*_TARGET, "type"))
-        self.cost = made(Counter, "cost_usd", "US dollars spent, as far as price and usage are known.", _TARGET)
-        self.unknown_cost = made(
-            Counter, "unknown_cost_attempts", "Requests that may cost something, nobody said what.", _TARGET
-        )
-        self.calls = made(Counter, "calls", "Calls, cached ones too.", ("route", "outcome"))
-        self.call_seconds = made(
-            Histogram,
-            "call_duration_seconds",
-            "Duration of calls, in seconds, waits and failed attempts included.",
-            ("route",),
-            buckets=BUCKETS,
-        )
-        self.failovers = made(Counter, "failovers", "How often a call went on to another model.", ("route",))
-        self.retries = made(Counter, "retries", "How often a call asked the same model again.", ("route",))
-        self.cache_hits = made(Counter, "cache_hits", "Calls answered from the cache.", ("route", "kind"))
-        self.parked = made(Counter, "parked_calls", "Calls that were parked in the queue.", ("route",))
-        self.circuit = made(
-            Gauge,
-            "circuit_state",
-            "Circuit breaker of a model: 0 closed, 1 half-open, 2 open.",
-            _TARGET,
-            multiprocess_mode="livemax",
-        )
-        self.circuit_changes = made(
-            Counter, "circuit_changes", "How often a circuit breaker moved, by its new state.", (*_TARGET, "state")
-        )
-
-        self.all: list[Collector] = list(vars(self).values())
-        self._series: dict[tuple[Any, tuple[str, ...]], Any] = {}
-
-    def of(self, figure: Any, *labels: str) -> Any:
-        """One series of a figure; found faster than by its own `labels`, which takes a lock."""
-        series = self._series.get((figure, labels))
+    def of(self, name: str, *labels: str) -> Any:
+        """One series of a figure; found faster than by prometheus_client, which takes a lock."""
+        key = (name, *labels)
+        series = self._series.get(key)
         if series is None:
-            series = self._series[figure, labels] = figure.labels(*labels)
+            series = self._series[key] = self.all[name].labels(*labels)
         return series
 
 
@@ -209,11 +203,11 @@ class Exporter(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """The names of all figures."""
-        return [metric for figure in self._figures.all for metric in figure.describe()]  # type: ignore[attr-defined]
+        return [metric for figure in self._figures.all.values() for metric in figure.describe()]
 
     def collect(self) -> Iterable[Metric]:
         """All figures as they stand."""
-        return [metric for figure in self._figures.all for metric in figure.collect()]
+        return [metric for figure in self._figures.all.values() for metric in figure.collect()]
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
@@ -226,36 +220,36 @@ class Exporter(Collector):
 
     def _attempt(self, record: AttemptRecord) -> None:
         figures, target = self._figures, self._labels(record.target)
-        figures.of(figures.attempts, *target, outcome(record.verdict)).inc()
-        figures.of(figures.attempt_seconds, *target).observe(record.seconds)
-        figures.of(figures.circuit, *target)  # closed, until somebody says otherwise
+        figures.of("attempts", *target, outcome(record.verdict)).inc()
+        figures.of("attempt_duration_seconds", *target).observe(record.seconds)
+        figures.of("circuit_state", *target)  # closed, until somebody says otherwise
         usage, cost = record.usage, record.cost
         if usage is not None:
-            figures.of(figures.tokens, *target, "input").inc(usage.prompt_tokens)
-            figures.of(figures.tokens, *target, "output").inc(usage.completion_tokens)
+            figures.of("tokens", *target, "input").inc(usage.prompt_tokens)
+            figures.of("tokens", *target, "output").inc(usage.completion_tokens)
         if cost is not None:
-            figures.of(figures.cost, *target).inc(float(cost))
+            figures.of("cost_usd", *target).inc(float(cost))
         elif usage is not None or record.verdict.is_answer or record.verdict.billable:
-            figures.of(figures.unknown_cost, *target).inc()
+            figures.of("unknown_cost_attempts", *target).inc()
 
     def _call(self, trace: Trace) -> None:
         figures, asked = self._figures, self._names.asked(trace)
         assert trace.verdict is not None
-        figures.of(figures.calls, asked, outcome(trace.verdict)).inc()
-        figures.of(figures.call_seconds, asked).observe(trace.seconds)
+        figures.of("calls", asked, outcome(trace.verdict)).inc()
+        figures.of("call_duration_seconds", asked).observe(trace.seconds)
         if trace.cached is not None:
-            figures.of(figures.cache_hits, asked, trace.cached).inc()
+            figures.of("cache_hits", asked, trace.cached).inc()
         if trace.ticket is not None:
-            figures.of(figures.parked, asked).inc()
+            figures.of("parked_calls", asked).inc()
         if len(trace.attempts) > 1:
             failovers = trace.failovers
-            figures.of(figures.failovers, asked).inc(failovers)
-            figures.of(figures.retries, asked).inc(len(trace.attempts) - 1 - failovers)
+            figures.of("failovers", asked).inc(failovers)
+            figures.of("retries", asked).inc(len(trace.attempts) - 1 - failovers)
 
     def _circuit(self, event: CircuitChanged) -> None:
         figures, target = self._figures, self._labels(event.target)
-        figures.of(figures.circuit, *target).set(CIRCUIT[event.after])
-        figures.of(figures.circuit_changes, *target, event.after).inc()
+        figures.of("circuit_state", *target).set(CIRCUIT[event.after])
+        figures.of("circuit_changes", *target, event.after).inc()
 
     def _labels(self, target: Target) -> tuple[str, str]:
         return self._names.provider(target), self._names.model(target)
