@@ -85,7 +85,9 @@ class Answers:
         """What is kept of an answer; None for what is not, such as one that repeats the key of its script."""
         entry = entry_of(outcome, target, self.clock.now(), ttl=self.ttl(call), stale=self._config.cache.stale)
         own = None if entry is None else callers_credential(call)
-        return None if entry is None or (own is not None and entry.holds(own.secret)) else entry
+        if entry is None or (own is not None and own.is_telling and entry.holds(own.secret)):
+            return None
+        return entry
 
 
 class Fetch(Claim):
