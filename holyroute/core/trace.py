@@ -80,6 +80,7 @@ class AttemptRecord:
     seconds: float
     retry_after: float | None
     usage: Usage | None
+    first_byte: float | None = None  # seconds until a stream's answer began; `seconds` is until its end
 
     @property
     def queueable(self) -> bool:
@@ -107,6 +108,7 @@ class Skip:
     target: Target
     reason: str
     retry_at: float | None = None  # monotonic seconds when it may be free again
+    after: int = 0  # attempts that were made before
 
     def __str__(self) -> str:
         return f"{self.target.name} at {self.target.provider.name}: not asked, {self.reason}"
@@ -118,6 +120,7 @@ class Trace:
     Attributes:
         id: number of the call in this process.
         asked: the model or route that the caller named; None for the default route.
+        why: where those come from who were to be asked, and in which order; None where nobody was.
         attempts: every attempt, in order.
         skipped: every candidate that was passed over, with the reason.
         answered_by: the target that answered, or None.
@@ -136,6 +139,7 @@ class Trace:
     ) -> None:
         self.id = next(_ids)
         self.asked = call.asked
+        self.why: str | None = None
         self.attempts: list[AttemptRecord] = []
         self.skipped: list[Skip] = []
         self.answered_by: Target | None = None
@@ -180,8 +184,8 @@ class Trace:
 
         return send
 
-    def record(self, attempt: Planned, outcome: Outcome) -> Outcome:
-        """Note how an attempt ended."""
+    def record(self, attempt: Planned, outcome: Outcome, first_byte: float | None = None) -> Outcome:
+        """Note how an attempt ended; of a stream also the seconds until its answer began."""
         now = self._clock.now()
         record = AttemptRecord(
             target=attempt.target,
@@ -193,6 +197,7 @@ class Trace:
             seconds=now - attempt.started,
             retry_after=outcome.retry_after,
             usage=outcome.usage,
+            first_byte=first_byte,
         )
         self.attempts.append(record)
         self._remember(attempt, outcome)
@@ -202,10 +207,10 @@ class Trace:
                 self._following.attempted(outcome, record)
         return outcome
 
-    def end(self, attempt: Planned, outcome: Outcome) -> None:
+    def end(self, attempt: Planned, outcome: Outcome, first_byte: float) -> None:
         """Note how the stream ended that the call was answered with."""
         self.attempts.pop()
-        self.record(attempt, outcome)
+        self.record(attempt, outcome, first_byte)
         self.close(outcome)
 
     def _remember(self, attempt: Planned, outcome: Outcome) -> None:
@@ -219,7 +224,7 @@ class Trace:
 
     def skip(self, target: Target, reason: str, retry_at: float | None = None) -> None:
         """Note that a candidate was passed over."""
-        self.skipped.append(Skip(target, reason, retry_at))
+        self.skipped.append(Skip(target, reason, retry_at, len(self.attempts)))
 
     @property
     def best(self) -> Outcome:
@@ -289,11 +294,15 @@ class Trace:
         return sum(before != after for before, after in itertools.pairwise(keys))
 
     def __str__(self) -> str:
-        who = self.answered_by.name if self.answered_by else "nobody"
-        how = f" (cached: {self.cached})" if self.cached else ""
-        asked = self.asked or "the default route"
-        head = f"call {self.id} for {asked}: answered by {who}{how} after {self.seconds:.3f} s"
-        return "\n".join([head, *(f"  {line}" for line in self.lines)])
+        from holyroute.core.explain import text
+
+        return text(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON: `steps` has attempts and skips in order; money is text, times are seconds."""
+        from holyroute.core.explain import facts
+
+        return facts(self)
 
     @property
     def lines(self) -> list[str]:

@@ -43,16 +43,24 @@ class Gates:
             held = [bench for key in keys if (bench := self._benches.get(key)) and bench.until > now]
         return max(held, key=lambda bench: bench.until, default=None)
 
+    def held(self, beginnings: tuple[str, ...], now: float) -> Bench | None:
+        """The bench that ends last among those that hold and whose key begins with one of some texts."""
+        with self._lock:
+            held = [bench for key, bench in self._benches.items() if key.startswith(beginnings) and bench.until > now]
+        return max(held, key=lambda bench: bench.until, default=None)
+
     def last(self, key: str, reason: str) -> Bench | None:
         """The latest bench of a key for this reason, also when it has ended: the next one may be longer."""
         with self._lock:
             held = self._benches.get(key)
             return held if held is not None and held.reason == reason else None
 
-    def clear(self, key: str, sent: float) -> None:
-        """Forget a bench that had ended when the request that worked was sent."""
+    def clear(self, key: str, sent: float) -> bool:
+        """Forget a bench that had ended when the request that worked was sent; whether there was one."""
         if key in self._benches:
             with self._lock:
                 held = self._benches.get(key)
                 if held is not None and held.until <= sent:
                     del self._benches[key]
+                    return True
+        return False
