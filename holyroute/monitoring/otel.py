@@ -11,6 +11,7 @@ attempts alone: operation, model and tokens stand there once, and the span of th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -26,9 +27,11 @@ from holyroute._version import __version__
 from holyroute.config.credentials import MASK, callers_credential
 from holyroute.core import verdicts
 from holyroute.monitoring import genai
-from holyroute.monitoring.labels import Names, outcome, router_of
+from holyroute.monitoring.labels import Names, outcome, router_of, secrets_of
+from holyroute.monitoring.log import SHORTEST_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Token
 
     from opentelemetry.context import Context
@@ -65,8 +68,10 @@ def attach(
     """
     router = router_of(door)
     detach(router)
-    tracing = Tracing(tracer_provider, meter_provider, capture_content=capture_content)
+    tracing = Tracing(tracer_provider, meter_provider)
     tracing.names.add(router.config)
+    if capture_content:
+        tracing.secrets = partial(secrets_of, router)
     _attached[router] = tracing
     router.events.follow(tracing)
     return tracing
@@ -83,13 +88,11 @@ def detach(door: Any) -> None:
 class Tracing:
     """Goes along with every call of a router. Safe to share between threads."""
 
-    def __init__(
-        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None, *, capture_content: bool
-    ) -> None:
+    def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
         self.tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
         self.meters = Meters(metrics.get_meter(_SCOPE, __version__, meter_provider))
         self.names = Names(genai.OTHER)
-        self.capture_content = capture_content
+        self.secrets: Callable[[], tuple[str, ...]] | None = None  # known keys, where content is captured
 
     def __call__(self, call: Call, trace: Trace) -> TracedCall:
         """A call begins."""
@@ -146,8 +149,7 @@ class TracedCall:
     def sending(self, attempt: Planned) -> None:
         """The span of an attempt begins, and is the current one."""
         told = genai.of_target(attempt.target) | genai.of_request(self._call)
-        if self._tracing.capture_content:
-            told |= genai.prompt(self._call)
+        told |= self._content(genai.prompt, self._call)
         span = self._tracing.tracer.start_span(
             f"chat {attempt.target.model}",
             self._context,
@@ -174,7 +176,7 @@ class TracedCall:
         told = self._masked(genai.of_answer(outcome.answer, record.usage))
         self._measure(record, told)
         if span.is_recording():
-            said = self._masked(genai.words(outcome.answer)) if self._tracing.capture_content else {}
+            said = self._content(genai.words, outcome.answer)
             span.set_attributes({**told, **said, **_facts(record, self._first_chunk)})
             _judge(span, record.verdict)
         span.end(self._at(record.started + record.seconds))
@@ -229,14 +231,18 @@ class TracedCall:
             labels["gen_ai.response.model"] = self._tracing.meters.response_model(target, model)
         return labels
 
-    def _masked(self, told: genai.Attributes) -> genai.Attributes:
+    def _content(self, read: Callable[[Any], genai.Attributes], source: Any) -> genai.Attributes:
+        """Prompt or answer, where they are asked for; no key that we know stands in them."""
+        secrets = self._tracing.secrets
+        return {} if secrets is None else self._masked(read(source), *secrets())
+
+    def _masked(self, told: genai.Attributes, *secrets: str) -> genai.Attributes:
         """Without the key of a script, wherever its provider repeats it; keys of ours are masked before."""
         own = callers_credential(self._call)
-        if own is None or not own.is_telling:
-            return told
-        return {
-            key: value.replace(own.secret, MASK) if isinstance(value, str) else value for key, value in told.items()
-        }
+        keys = [key for key in (*secrets, own.secret if own is not None else "") if len(key) >= SHORTEST_KEY]
+        for key in keys:
+            told = {name: said.replace(key, MASK) if isinstance(said, str) else said for name, said in told.items()}
+        return told
 
     def _at(self, seconds: float) -> int:
         """Nanoseconds since the epoch, some seconds after the start of the call."""
@@ -251,6 +257,7 @@ def _story(trace: Trace, verdict: Verdict) -> genai.Attributes:
         "holyroute.attempts": len(trace.attempts),
         "holyroute.failovers": trace.failovers,
         "holyroute.asked": trace.asked,
+        "holyroute.why": trace.why,
         "holyroute.answered_by": trace.answered_by.name if trace.answered_by is not None else None,
         "holyroute.cached": trace.cached,
         "holyroute.ticket": trace.ticket.id if trace.ticket is not None else None,

@@ -166,6 +166,7 @@ def test_a_call_and_its_attempts(a: Simulator, b: Simulator, traced: holyroute.C
         "holyroute.outcome": "answered",
         "holyroute.attempts": 2,
         "holyroute.failovers": 1,
+        "holyroute.why": "the route simple_qa/fast (your own)",
         "holyroute.answered_by": "mb",
         "holyroute.cost_usd": told(call)["holyroute.cost_usd"],
     }
