@@ -26,6 +26,7 @@ except ModuleNotFoundError as missing:
 from holyroute._version import __version__
 from holyroute.config.credentials import MASK, callers_credential
 from holyroute.core import verdicts
+from holyroute.core.explain import printable
 from holyroute.monitoring import genai
 from holyroute.monitoring.labels import Names, outcome, router_of, secrets_of
 from holyroute.monitoring.log import SHORTEST_KEY
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from holyroute.core.verdicts import Verdict
 
 _SCOPE = "holyroute"
+_SUPPRESS = "suppress_instrumentation"  # what all instrumentations look for in the context
 _VERSIONS = 20  # names of models in answers that are told apart, per model asked: they carry dates
 
 
@@ -94,9 +96,9 @@ class Tracing:
         self.names = Names(genai.OTHER)
         self.secrets: Callable[[], tuple[str, ...]] | None = None  # known keys, where content is captured
 
-    def __call__(self, call: Call, trace: Trace) -> TracedCall:
-        """A call begins."""
-        return TracedCall(self, call, trace)
+    def __call__(self, call: Call, trace: Trace) -> TracedCall | None:
+        """A call begins; not traced where somebody wants nothing to be, as exporters do for their own requests."""
+        return None if context.get_value(_SUPPRESS) else TracedCall(self, call, trace)
 
 
 class Meters:
@@ -136,7 +138,7 @@ class TracedCall:
         self._call = call
         self._trace = trace
         self._outer = context.get_current()
-        asked = f" {trace.asked}" if trace.asked else ""
+        asked = f" {printable(trace.asked)}" if trace.asked else ""
         self._span = tracing.tracer.start_span(
             f"holyroute{asked}", self._outer, SpanKind.INTERNAL, start_time=_ns(trace.began_wall)
         )
@@ -151,7 +153,7 @@ class TracedCall:
         told = genai.of_target(attempt.target) | genai.of_request(self._call)
         told |= self._content(genai.prompt, self._call)
         span = self._tracing.tracer.start_span(
-            f"chat {attempt.target.model}",
+            f"chat {printable(attempt.target.model)}",
             self._context,
             SpanKind.CLIENT,
             told,
@@ -241,12 +243,18 @@ class TracedCall:
         own = callers_credential(self._call)
         keys = [key for key in (*secrets, own.secret if own is not None else "") if len(key) >= SHORTEST_KEY]
         for key in keys:
-            told = {name: said.replace(key, MASK) if isinstance(said, str) else said for name, said in told.items()}
+            told = {name: _without(key, said) for name, said in told.items()}
         return told
 
     def _at(self, seconds: float) -> int:
         """Nanoseconds since the epoch, some seconds after the start of the call."""
         return _ns(self._trace.began_wall + seconds)
+
+
+def _without(key: str, said: Any) -> Any:
+    if isinstance(said, list):
+        return [_without(key, one) for one in said]
+    return said.replace(key, MASK) if isinstance(said, str) else said
 
 
 def _story(trace: Trace, verdict: Verdict) -> genai.Attributes:

@@ -71,17 +71,18 @@ def echo(status: int) -> Fault:
     return Fault(f"echo {status}", play)
 
 
-def echo_in_answer() -> Fault:
-    """A good answer under the name of the key."""
+def echo_in_answer(*, reason: bool = False) -> Fault:
+    """A good answer under the name of the key, which may stand in the place of its reason to end as well."""
 
     def play(exchange: Exchange) -> None:
         key = sent_key(exchange)
         openai = {"choices": [{"index": 0, "message": {"role": "assistant", "content": key}, "finish_reason": "stop"}]}
+        openai["choices"][0]["finish_reason"] = key if reason else "stop"
         anthropic = {"type": "message", "role": "assistant", "stop_reason": "end_turn"}
         both = {**openai, **anthropic, "content": [{"type": "text", "text": key}], "id": key, "model": key}
         exchange.reply(200, json.dumps(both).encode(), headers=[("X-Key", key)])
 
-    return Fault("echo in the answer", play)
+    return Fault(f"echo in the {'reason' if reason else 'answer'}", play)
 
 
 def echo_in_stream() -> Fault:
@@ -108,6 +109,7 @@ TROUBLE: tuple[faults.Step, ...] = (
     "ok",
     *map(echo, (400, 401, 402, 403, 404, 429, 500, 503)),
     echo_in_answer(),
+    echo_in_answer(reason=True),
     redirected(),
     "reset",
     "cut-body",
