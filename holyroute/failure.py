@@ -41,8 +41,7 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
     handled = sys.exception()
     try:
         response = send()
-        if attempt.reader is None or not attempt.reader.followed:
-            _mask(response, attempt)
+        _mask(response, attempt)
     except RequestException as error:
         error.request = shown
         _forget_frames(error, handled)
@@ -54,10 +53,19 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
 
 
 def _mask(response: Response, attempt: Attempt) -> None:
-    """Some providers repeat the key that they reject."""
-    content, secret = response.content, attempt.secret
-    if content and secret and secret in content:
+    """Some providers repeat the key that they reject. In a stream it is masked as it passes."""
+    secret = attempt.secret
+    if not secret:
+        return
+    content = None if attempt.reader is not None and attempt.reader.followed else response.content
+    if content and secret in content:
         response._content = content.replace(secret, MASK)  # noqa: SLF001 - as mocks of requests set it
+    text, mask = secret.decode(), MASK.decode()
+    response.reason = response.reason and response.reason.replace(text, mask)
+    for headers in (response.headers, getattr(response.raw, "headers", {})):
+        for name, value in headers.items():
+            if text in value:
+                headers[name] = value.replace(text, mask)
 
 
 def _forget_frames(error: BaseException | None, handled: BaseException | None) -> None:
