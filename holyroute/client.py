@@ -17,7 +17,7 @@ from holyroute.core.call import Call, Selection
 from holyroute.engine.router import Router
 from holyroute.exceptions import ConfigurationError
 from holyroute.failure import exception_of, without_key
-from holyroute.queueing import parking_for, worked_queue
+from holyroute.queueing import depth, parking_for, worked_queue
 from holyroute.transport.adapter import Adapter
 from holyroute.transport.stream import timed
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from holyroute.core.cancel import CancelToken
     from holyroute.core.completion import Completion
     from holyroute.core.outcome import Outcome
-    from holyroute.core.target import Target
     from holyroute.core.ticket import Ticket
     from holyroute.cost.ledger import Balance
     from holyroute.deferred.worked import WorkedQueue
     from holyroute.engine.attempt import Attempt
+    from holyroute.monitoring.health import Health
 
 OnFailure = Literal["raise", "return", "queue"]
 
@@ -287,12 +287,26 @@ class Client:
         Args:
             reference: a model's name; by default the configured one, else the dearest.
         """
-        name = reference or self.router.config.routing.reference
-        return self.router.ledger.balance(self.router.selector.known(name) if name else self._dearest())
+        from holyroute.engine.health import reference_of
 
-    def _dearest(self) -> Target | None:
-        priced = [target for target in self.router.config.models.values() if target.price is not None]
-        return max(priced, key=lambda one: one.price.blended if one.price else 0, default=None)
+        known = self.router.selector.known(reference) if reference else reference_of(self.router)
+        return self.router.ledger.balance(known)
+
+    def health(self) -> Health:
+        """How everything stands: each model's state, latencies and errors, each route, what was spent, the queue.
+
+        Raises:
+            ConfigurationError: `[monitoring] enabled = false`.
+        """
+        from holyroute.engine.health import health_of
+
+        return health_of(self.router, queue=depth(self.router, self._where))
+
+    def health_report(self) -> str:
+        """The same as text for people, at most 80 columns wide."""
+        from holyroute.monitoring.report import report
+
+        return report(self.health())
 
     def close(self) -> None:
         """Stop replaying, and close the idle connections; a later call opens new ones."""

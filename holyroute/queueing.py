@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -14,13 +16,17 @@ from holyroute.core import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from holyroute.config.schema import QueueSettings
     from holyroute.core.outcome import Outcome
     from holyroute.deferred.parking import Delivery, Parking
     from holyroute.deferred.worked import WorkedQueue
     from holyroute.engine.router import Router
+    from holyroute.monitoring.health import QueueDepth
     from holyroute.stores.base import QueueStore
+
+logger = logging.getLogger("holyroute")
 
 Where = bool | str | os.PathLike[str]  # True: at the configured place
 
@@ -54,6 +60,7 @@ class _Stores:
             stores = self._stores.setdefault(router, {})
             if settings.path not in stores:
                 stores[settings.path] = open_store(settings, router.clock)
+                router.monitor.queues[settings.path] = partial(_depth, stores[settings.path])
             return stores[settings.path]
 
 
@@ -123,6 +130,32 @@ def worked_queue(
     settings = settings_of(router, where)
     store = _STORES.of(router, settings)
     return WorkedQueue(store, settings, router, send=send, record=record, secrets=_secrets(router))
+
+
+def depth(router: Router, own: Where | None) -> QueueDepth | None:
+    """How many calls are parked in all queues of a router, the door's own included; None: in none, or unreadable now.
+
+    A file that is not there yet is not made for this.
+    """
+    from holyroute.exceptions import QueueError
+
+    if own:
+        _STORES.of(router, settings_of(router, own))
+    try:
+        return router.monitor.depth()
+    except QueueError as error:
+        logger.warning("the depth of the queue is not known: %s", error)
+        return None
+
+
+def _depth(store: QueueStore) -> QueueDepth:
+    from holyroute.monitoring.health import QueueDepth
+
+    path: Path | None = getattr(store, "path", None)
+    if path is not None and not path.exists():
+        return QueueDepth(ready=0, leased=0, done=0, dead=0)
+    stats = store.stats()
+    return QueueDepth(ready=stats.ready, leased=stats.leased, done=stats.done, dead=stats.dead)
 
 
 def settings_of(router: Router, where: Where) -> QueueSettings:

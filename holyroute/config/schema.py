@@ -108,6 +108,15 @@ class QueueSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringSettings:
+    """What is counted of calls, and logged."""
+
+    enabled: bool = True
+    window: float = 300.0  # seconds that "recent" looks back
+    log_prompts: bool = False  # messages of calls, at level DEBUG; keys in them are masked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingSettings:
     """How targets are chosen where a call says nothing."""
 
@@ -132,5 +141,6 @@ class Config:
     limits: LimitSettings = field(default_factory=LimitSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     source: str = "built-in"  # the file that was read, for messages

@@ -68,6 +68,7 @@ class AttemptRecord:
     seconds: float
     retry_after: float | None
     usage: Usage | None
+    first_byte: float | None = None  # seconds until a stream's answer began; `seconds` is until its end
 
     @property
     def queueable(self) -> bool:
@@ -95,6 +96,7 @@ class Skip:
     target: Target
     reason: str
     retry_at: float | None = None  # monotonic seconds when it may be free again
+    after: int = 0  # attempts that were made before
 
     def __str__(self) -> str:
         return f"{self.target.name} at {self.target.provider.name}: not asked, {self.reason}"
@@ -137,8 +139,8 @@ class Trace:
         self._clock = clock
         self._publish = publish
 
-    def record(self, attempt: Planned, outcome: Outcome) -> Outcome:
-        """Note how an attempt ended."""
+    def record(self, attempt: Planned, outcome: Outcome, first_byte: float | None = None) -> Outcome:
+        """Note how an attempt ended; of a stream also the seconds until its answer began."""
         now = self._clock.now()
         record = AttemptRecord(
             target=attempt.target,
@@ -150,6 +152,7 @@ class Trace:
             seconds=now - attempt.started,
             retry_after=outcome.retry_after,
             usage=outcome.usage,
+            first_byte=first_byte,
         )
         self.attempts.append(record)
         self._remember(attempt, outcome)
@@ -157,10 +160,10 @@ class Trace:
             self._publish(AttemptFinished(self.id, record))
         return outcome
 
-    def end(self, attempt: Planned, outcome: Outcome) -> None:
+    def end(self, attempt: Planned, outcome: Outcome, first_byte: float) -> None:
         """Note how the stream ended that the call was answered with."""
         self.attempts.pop()
-        self.record(attempt, outcome)
+        self.record(attempt, outcome, first_byte)
         self.close(outcome)
 
     def _remember(self, attempt: Planned, outcome: Outcome) -> None:
@@ -174,7 +177,7 @@ class Trace:
 
     def skip(self, target: Target, reason: str, retry_at: float | None = None) -> None:
         """Note that a candidate was passed over."""
-        self.skipped.append(Skip(target, reason, retry_at))
+        self.skipped.append(Skip(target, reason, retry_at, len(self.attempts)))
 
     @property
     def best(self) -> Outcome:

@@ -19,6 +19,7 @@ from holyroute.engine.selector import Selector
 from holyroute.engine.state import State
 from holyroute.engine.streams import Streams
 from holyroute.engine.wallet import callers_credential
+from holyroute.monitoring.monitor import Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,6 +66,9 @@ class Router:
         self.config = config
         self.clock = clock
         self.events = Events(observers)
+        self.monitor = Monitor(config, clock)
+        if config.monitoring.enabled:
+            self.events.subscribe(self.monitor)
         self.selector = Selector(config, self.observed_latency)
         self._begin = partial(State, config, clock, self.events.publish, env=env, tokenizer=tokenizer)
         self.after_fork()

@@ -77,4 +77,4 @@ class Streams:
             outcome.usage = self._books.state.estimator.of_stream(attempt.call.body, key, reader.written)
         if attempt.call.cancel is not None:
             attempt.call.cancel.forget(token.cancel)
-        trace.end(attempt, self._books.settle(attempt, outcome, seconds))
+        trace.end(attempt, self._books.settle(attempt, outcome, seconds), seconds)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from holyroute.config.credentials import Credential
 from holyroute.core import verdicts
 from holyroute.core.trace import BENCHED, NO_CREDENTIAL
+from holyroute.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from holyroute.core.outcome import Outcome
     from holyroute.core.target import Provider, Target
     from holyroute.engine.attempt import Candidate
+    from holyroute.resilience.gates import Bench
     from holyroute.resilience.guard import Guards
 
 CREDENTIAL_HEADERS = ("Authorization", "api-key", "x-api-key")
@@ -66,6 +68,17 @@ class Wallet:
             benches.append(bench)
         first = min(benches, key=lambda bench: bench.until)
         return Choice(refused=f"{BENCHED}{first.reason}", retry_at=first.until)
+
+    def benched(self, target: Target, now: float) -> Bench | None:
+        """Why a target is left alone whichever configured key is taken, or with the keys that callers brought."""
+        try:
+            keys = self._keyring.keys(target.provider)
+        except ConfigurationError:  # a key that no header can carry: whoever makes a call is told
+            keys = ()
+        if not keys:
+            return self._guards.held(target, now)
+        benches = [self._guards.benched(target, key, now) for key in keys]
+        return min((bench for bench in benches if bench), key=lambda one: one.until) if all(benches) else None
 
     def explain(self, target: Target, credential: Credential | None, outcome: Outcome) -> str:
         """The outcome's detail without the key, which some providers repeat; for a 401 what a person has to check."""

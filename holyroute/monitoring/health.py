@@ -24,7 +24,7 @@ class Figures:
 
     count: int = 0  # attempts, or calls
     answers: int = 0
-    errors: int = 0  # those that count as errors; the rest were cancelled
+    errors: int = 0  # those that count as errors; the rest were cancelled, cut short or content filtered
     latency: Latency = field(default_factory=Latency)  # of answers
 
     @property
@@ -123,7 +123,8 @@ class Health:
     since: float  # when counting began
     pid: int  # a process counts for itself
     window: float  # seconds that `recent` looks back
-    calls: Figures
+    calls: Figures  # since the start
+    recent_calls: Figures = field(default_factory=Figures)  # in the sliding window
     failovers: int = 0
     cache_hits: int = 0
     targets: tuple[TargetHealth, ...] = ()
@@ -134,7 +135,7 @@ class Health:
     unknown_cost: int = 0  # attempts whose cost is not in `spent_usd`
     recent_failovers: tuple[FailoverNote, ...] = ()  # newest first
     alerts: tuple[AlertNote, ...] = ()  # newest first; those that go on before all others
-    queue: QueueDepth | None = None
+    queue: QueueDepth | None = None  # None: calls are not parked, or their queue cannot be read now
 
     @property
     def is_healthy(self) -> bool:

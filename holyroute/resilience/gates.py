@@ -43,6 +43,12 @@ class Gates:
             held = [bench for key in keys if (bench := self._benches.get(key)) and bench.until > now]
         return max(held, key=lambda bench: bench.until, default=None)
 
+    def held(self, beginnings: tuple[str, ...], now: float) -> Bench | None:
+        """The bench that ends last among those that hold and whose key begins with one of some texts."""
+        with self._lock:
+            held = [bench for key, bench in self._benches.items() if key.startswith(beginnings) and bench.until > now]
+        return max(held, key=lambda bench: bench.until, default=None)
+
     def last(self, key: str, reason: str) -> Bench | None:
         """The latest bench of a key for this reason, also when it has ended: the next one may be longer."""
         with self._lock:

@@ -119,6 +119,10 @@ class Guards:
         """Why a target may not be asked with this credential, or None."""
         return self.gates.check(tuple(_keys(target, credential).values()), now) if self.gates else None
 
+    def held(self, target: Target, now: float) -> Bench | None:
+        """Why a target may not be asked with some credential or other, or None."""
+        return self.gates.held(tuple(_keys(target, None).values()), now) if self.gates else None
+
     def bench(
         self, target: Target, credential: Credential | None, outcome: Outcome, *, sent: float, now: float
     ) -> None:
