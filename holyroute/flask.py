@@ -25,6 +25,7 @@ from werkzeug.local import LocalProxy
 from holyroute.client import Client
 from holyroute.config.app_keys import AppSettings, app_settings
 from holyroute.core import forks
+from holyroute.exceptions import ConfigurationError
 from holyroute.monitoring.dashboard.page import HEADERS, PATHS, Reply, reply
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from holyroute.config.credentials import Credential
+    from holyroute.monitoring.health import Health
 
 logger = logging.getLogger("holyroute")
 
@@ -100,6 +102,10 @@ class AppState:
                     own = self._settings
                     self._client = Client(own.config, task=own.task, priority=own.priority, **own.settings)
         return self._client
+
+    def health(self) -> Health:
+        """How the client does. Raises: ConfigurationError, as `client` and `Client.health()`."""
+        return self.client.health()
 
 
 def _state() -> AppState:
@@ -195,7 +201,10 @@ def _live() -> Response:
 
 
 def _page(path: str) -> Response:
-    found = reply(path, current_client.health)
+    try:
+        found = reply(path, _state().health)
+    except ConfigurationError as error:  # monitoring is switched off, or the configuration is wrong
+        return _response(Reply(_TEXT, f"{error}\n".encode()), 503)
     assert found is not None
     return _response(found)
 

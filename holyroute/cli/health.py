@@ -58,8 +58,9 @@ def _address(url: str) -> str:
         wrong = True
     if wrong or parts.username is not None:  # a password would be shown with the address
         raise click.BadParameter(f"expected {_WHERE}, without user name or password", param_hint="--url")
-    path = parts.path.rstrip("/").removesuffix("/dashboard") or "/holyroute"
-    return urlunsplit((parts.scheme, parts.netloc, f"{path}/api", "", ""))
+    path = parts.path.rstrip("/")
+    place = path.removesuffix("/dashboard") if path.endswith("/dashboard") else path or "/holyroute"
+    return urlunsplit((parts.scheme, parts.netloc, f"{place}/api", "", ""))
 
 
 def _token(name: str | None, address: str) -> Credential | None:

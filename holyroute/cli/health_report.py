@@ -29,9 +29,8 @@ class Report:
         """Print it."""
         told = self._told
         show("healthy" if told["is_healthy"] else "not healthy", style="bold")
-        show(
-            f"process {told['pid']}, counting since {_time(told['since'])}, figures of {_time(told['at'])}", style="dim"
-        )
+        counting = f"counting since {_time(told['since'])}, now {_time(told['at'])}"
+        show(f"process {told['pid']}, {counting}", style="dim")
         show("")
         headers = ["model", "state", "attempts", "errors", "average", "p95", "USD"]
         show_table(headers, [self._row(target) for target in told["targets"]], left=2)

@@ -105,8 +105,8 @@
     const benched = target.state === "closed" && target.benched !== null;
     const word = benched ? "left alone" : target.state;
     const mark = benched ? "✕" : MARKS[target.state] || "?";
-    let note = target.benched || "";
-    if (!note && target.retry_in) note = `asked again in ${span(Math.ceil(target.retry_in))}`;
+    const wait = target.retry_in ? `asked again in ${span(Math.ceil(target.retry_in))}` : "";
+    const note = [target.benched ?? "", wait].filter(Boolean).join(", ");
     const pill = node("span", { class: `pill ${tone(target)}` }, `${mark} ${word}`);
     return [pill, note && node("span", { class: "note" }, note)];
   }
