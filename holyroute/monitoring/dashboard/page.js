@@ -279,8 +279,15 @@
 
   // ---- polling
 
+  // A page that was opened by an address with a password in it may not fetch by addresses that inherit it.
+  function api() {
+    const address = new URL("api", location.href);
+    address.username = address.password = "";
+    return address;
+  }
+
   async function ask() {
-    const answer = await fetch("api", { cache: "no-store", redirect: "error", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(api(), { cache: "no-store", redirect: "error", signal: AbortSignal.timeout(PATIENCE) });
     if (answer.status === 401 || answer.status === 403) return "Access was refused: reload the page to sign in again.";
     if (!answer.ok) return `The application answered ${answer.status}; asking again every 2 s.`;
     const health = await answer.json();
