@@ -120,6 +120,9 @@ def busy_health() -> states.Health:
                 answered_by="gpt-4.1-mini",
                 reason="circuit open",
             ),
+            states.FailoverNote(
+                at=1_700_000_128, asked="simple_qa/fast", answered_by="gpt-4.1-mini", reason="circuit open"
+            ),
             states.FailoverNote(at=1_700_000_101, asked=HOSTILE, answered_by=None, reason=HOSTILE),
         ),
         alerts=(

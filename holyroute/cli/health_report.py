@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holyroute.cli.output import NONE, seconds, share, show, show_table, usd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 LISTED = 5  # failovers
 _WELL = "closed"
@@ -37,7 +38,7 @@ class Report:
         show(f"attempts, errors and latency of the last {told['window']:.0f} s; USD since the start", style="dim")
         show("", *self._totals())
         self._show_notes("alerts", [_alert(one) for one in told["alerts"]])
-        self._show_notes("recent failovers", [_failover(one) for one in told["recent_failovers"][:LISTED]])
+        self._show_notes("recent failovers", _failovers(told["recent_failovers"])[:LISTED])
 
     def _row(self, target: Mapping[str, Any]) -> list[str]:
         recent = target["recent"]
@@ -73,8 +74,14 @@ def _alert(one: Mapping[str, Any]) -> str:
     return f"{when}  {one['subject']}: {one['message']}"
 
 
-def _failover(one: Mapping[str, Any]) -> str:
-    return f"{_time(one['at'])}  {one['asked']}: answered by {one['answered_by'] or 'nobody'} ({one['reason']})"
+def _failovers(notes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The last one of each kind: in an outage the same happens again and again."""
+    kinds = [(one["asked"], one["answered_by"] or "nobody", one["reason"]) for one in notes]
+    times, last = Counter(kinds), {kind: one["at"] for kind, one in zip(kinds[::-1], notes[::-1], strict=True)}
+    return [
+        f"{_time(last[kind])}  {kind[0]}: answered by {kind[1]} ({kind[2]})" + (f", {count} times" if count > 1 else "")
+        for kind, count in times.items()
+    ]
 
 
 def _money(amount: str | None) -> str:

@@ -83,6 +83,7 @@ def test_it_shows_everything_and_runs_nothing(browser: Browser, source: Source) 
         assert said in shown
     for said in ("asked again in 5 s", "key rejected", "server unavailable ×29", "7.8%", "0.0738", "1 under way"):
         assert said in shown
+    assert shown.count("simple_qa/fast → gpt-4.1-mini ×2 circuit open") == 1
     assert shown.count(hostile) == 7
     assert browser.run("return [document.scripts.length, document.images.length]") == [1, 0]
     assert browser.run("return document.title") == "(!) 2 models not asked, 1 model on trial, 1 alert · holyroute"

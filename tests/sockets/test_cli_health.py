@@ -85,7 +85,7 @@ def test_an_app_in_trouble(busy_health: Health) -> None:
     assert [line.split()[:4] for line in lines[7:8]] == [["claude-3-5-sonnet-latest", "key", "rejected", "3"]]
     assert "queue: 12 waiting, 1 under way, 87 done, 2 dead" in lines
     assert "  since 2023-11-14 22:15:00Z  deepseek-chat: its circuit is open" in lines
-    assert "  2023-11-14 22:15:29Z  simple_qa/fast: answered by gpt-4.1-mini (circuit open)" in lines
+    assert "  2023-11-14 22:15:29Z  simple_qa/fast: answered by gpt-4.1-mini (circuit open), 2 times" in lines
 
 
 def test_json(busy_health: Health) -> None:

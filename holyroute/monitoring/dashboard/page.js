@@ -192,10 +192,23 @@
     });
   }
 
+  // In an outage the same happens again and again: the last time stands for all.
+  function folded(notes) {
+    const found = new Map();
+    for (const one of notes) {
+      const key = JSON.stringify([one.asked, one.answered_by, one.reason]);
+      found.set(key, { ...(found.get(key) ?? one), times: (found.get(key)?.times ?? 0) + 1 });
+    }
+    return [...found.values()];
+  }
+
   function failovers(health) {
-    draw("failovers", health.recent_failovers, (facts) => {
+    draw("failovers", folded(health.recent_failovers), (facts) => {
       if (!facts.length) return empty("None.");
-      return facts.map((one) => note(one.at, health.at, [`${one.asked} → ${one.answered_by ?? "nobody"}`], one.reason));
+      return facts.map((one) => {
+        const times = one.times > 1 ? ` ×${one.times}` : "";
+        return note(one.at, health.at, [`${one.asked} → ${one.answered_by ?? "nobody"}${times}`], one.reason);
+      });
     });
   }
 
