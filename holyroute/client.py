@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from holyroute.deferred.worked import WorkedQueue
     from holyroute.engine.attempt import Attempt
     from holyroute.monitoring.health import Health
+    from holyroute.monitoring.sinks import Sink
 
 OnFailure = Literal["raise", "return", "queue"]
 
@@ -226,7 +227,9 @@ class Client:
         self.router.candidates(call)  # raises what is wrong with the route
         delivery = Delivery(handler=handler, metadata=attach or {}, key=key)
         queue = self.queue
-        return queue.put(Parking(queue, self.router, delivery).parked(call))
+        ticket = queue.put(Parking(queue, self.router, delivery).parked(call))
+        self.router.monitor.parked()
+        return ticket
 
     def _call(
         self,
@@ -308,11 +311,24 @@ class Client:
 
         return report(self.health())
 
+    def on_alert(self, sink: Sink) -> Sink:
+        """Have a function called with every alert that begins or is over, in a thread of its own.
+
+        @client.on_alert
+        def page(alert): ...       # an `AlertNote`; `alert.ended` is None while it goes on
+        """
+        self.router.sinks.add(sink, getattr(sink, "__name__", type(sink).__name__))
+        return sink
+
     def close(self) -> None:
-        """Stop replaying, and close the idle connections; a later call opens new ones."""
+        """Stop replaying, and close the idle connections; a later call opens new ones.
+
+        Alerts under way are waited for, `[alerts] flush` seconds at most.
+        """
         if self._queue is not None:
             self._queue.stop()
         self._adapter.close()
+        self.router.sinks.flush()
 
     def __enter__(self) -> Self:
         return self

@@ -46,12 +46,12 @@ def ask(question: str | None, path: str | None, *, explain: bool, as_json: bool,
     if completion.error is not None:
         _explain_missing_key(completion)
     if as_json:
-        show_json(_record(completion))
+        show_json(_record(completion, explain=explain))
     elif completion.success:
         click.echo(completion.content)
     if completion.error is not None:
         raise Failure(_story(completion.error, completion.trace))
-    if explain:
+    if explain and not as_json:
         show(str(completion.trace), err=True)
     if not as_json:
         show(_summary(completion), style="dim", err=True)
@@ -86,7 +86,7 @@ def _summary(completion: Completion) -> str:
     return f"{completion.model}{where}, {completion.latency_ms / 1_000:.2f} s, {tokens}, {cost}"
 
 
-def _record(completion: Completion) -> dict[str, Any]:
+def _record(completion: Completion, *, explain: bool) -> dict[str, Any]:
     usage, trace = completion.usage, completion.trace
     answered_by = trace.answered_by if trace is not None else None
     return {
@@ -103,4 +103,5 @@ def _record(completion: Completion) -> dict[str, Any]:
         "error": str(completion.error).partition("\n")[0] if completion.error else None,
         "attempts": [str(attempt) for attempt in trace.attempts] if trace else [],
         "skipped": [str(skip) for skip in trace.skipped] if trace else [],
+        **({"trace": trace.as_dict()} if explain and trace else {}),
     }

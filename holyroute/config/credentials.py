@@ -114,6 +114,10 @@ class Keyring:
         names = {name for provider in providers for name in provider.api_key_env}
         return tuple(value for name in names if (value := self._value(name)))
 
+    def value(self, name: str) -> str:
+        """What a variable holds that is secret, but no key of a provider; empty if there is none."""
+        return self._value(name)
+
     def __repr__(self) -> str:
         return "<Keyring ***>"
 

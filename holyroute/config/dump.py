@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from holyroute.config.validate import SETTINGS
 from holyroute.core.target import Price, Provider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from holyroute.config.schema import Config
 
@@ -33,7 +34,7 @@ def template() -> str:
 def _lines(config: Config) -> Iterator[str]:
     yield f"# Settings in effect. Read from: {toml.string(config.source)}"
     for section in SETTINGS:
-        yield from _table([section], _fields(getattr(config, section)))
+        yield from _section(section, getattr(config, section))
     yield from _table(["latency"], config.latency)
     for provider in config.providers.values():
         yield from _table(["providers", provider.name], _fields(provider))
@@ -44,6 +45,20 @@ def _lines(config: Config) -> Iterator[str]:
             ["routes", task], {priority: (route.targets, route.owned) for priority, route in routes.items()}
         )
     yield from _lists(["failover"], {entry.source: (entry.targets, entry.owned) for entry in config.failover.values()})
+
+
+def _section(name: str, record: Any) -> Iterator[str]:
+    """The plain settings of a section, then its tables of records."""
+    found = _fields(record)
+    nested = [key for key in found if any(is_dataclass(one) for one in _values(getattr(record, key)))]
+    yield from _table([name], {key: value for key, value in found.items() if key not in nested})
+    for key in nested:
+        for inner, value in found[key].items():
+            yield from _table([name, key, inner], value)
+
+
+def _values(item: Any) -> Iterable[Any]:
+    return item.values() if isinstance(item, Mapping) else ()
 
 
 def _table(place: list[str], table: Mapping[str, Any]) -> Iterator[str]:
@@ -71,4 +86,8 @@ def _plain(value: Any) -> Any:
         return value.name
     if isinstance(value, Price):
         return {"input": value.input, "output": value.output}
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if is_dataclass(value):
+        return _fields(value)
     return sorted(value) if isinstance(value, frozenset) else value

@@ -117,6 +117,41 @@ class MonitoringSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRule:
+    """When somebody is to be told. `limit`, `minimum_calls` and `window` are None where a kind of rule has none."""
+
+    name: str
+    when: str  # latency, error_rate, consecutive, breaker, queue, key
+    limit: float | None = None  # seconds (95th percentile), share of errors, errors in a row, calls the queue grew by
+    minimum_calls: int | None = None  # that have to be in the window
+    window: float | None = None  # seconds looked back
+    models: tuple[str, ...] = ()  # only these; empty: all
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """Where alerts are sent. Its URL is a secret, so an environment variable holds it."""
+
+    name: str
+    url_env: str
+    format: str = "json"  # or slack
+    secret_env: str = ""  # of what signs the body; empty: it is not signed
+    timeout: float = 10.0  # seconds, to connect and between two bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertSettings:
+    """Who is told when something goes wrong, and when it is over."""
+
+    enabled: bool = True
+    log: bool = True  # as warnings of the logger `holyroute`
+    flush: float = 2.0  # seconds that closing a client waits for alerts under way
+    rules: Mapping[str, AlertRule] = field(default_factory=dict)
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingSettings:
     """How targets are chosen where a call says nothing."""
 
@@ -142,5 +177,6 @@ class Config:
     cache: CacheSettings = field(default_factory=CacheSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     source: str = "built-in"  # the file that was read, for messages

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from holyroute.config import values
+from holyroute.config.alerting import alerts
 from holyroute.config.problems import WrongValueError
 from holyroute.config.reader import Reader
 from holyroute.config.schema import Config
@@ -71,6 +72,9 @@ _BY_PLACE: dict[tuple[str, str], Check] = {
     ("limits", "recovery"): values.share,
     ("cache", "ttl"): values.not_negative,
     ("cache", "stale"): values.not_negative,
+    ("alerts", "flush"): values.not_negative,
+    ("alerts", "rules"): lambda table: table,
+    ("alerts", "webhooks"): lambda table: table,
     ("routing", "order"): values.one_of("order", ORDERS),
 }
 _RANGES = (
@@ -198,7 +202,10 @@ def _settings(reader: Reader, section: str, sections: Mapping[str, Mapping[str, 
         checks |= _routing_checks(sections)
     elif section == "cache":
         checks |= {"tasks": values.table(values.one_of("task", sections["routes"]), values.not_negative)}
-    record = type(defaults)(**reader.record((section,), sections[section], checks))
+    found = reader.record((section,), sections[section], checks)
+    if section == "alerts":
+        found |= alerts(reader, found, sections)
+    record = type(defaults)(**found)
     for low, high in (pair for name, *pair in _RANGES if name == section):
         least, most = getattr(record, low), getattr(record, high)
         if least > most and reader.is_owned((section, low)):

@@ -51,12 +51,25 @@ class CircuitChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Benched(Event):
-    """A credential, an account or a target is left alone for a while: a key rejected, money out, a model unknown."""
+    """A credential, an account or a target is left alone for a while: a key rejected, money out, a model unknown.
+
+    `until` is monotonic seconds.
+    """
 
     target: Target
     scope: str
     reason: str
     until: float
+    credential: str | None = None  # the variable or header that holds the key; None: there is none
+
+
+@dataclass(frozen=True, slots=True)
+class BenchEnded(Event):
+    """An answer came after a bench: what it was for is over. Its scope and credential are those of the bench."""
+
+    target: Target
+    scope: str
+    credential: str | None
 
 
 Observer = Callable[[Event], None]

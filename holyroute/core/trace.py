@@ -108,6 +108,7 @@ class Trace:
     Attributes:
         id: number of the call in this process.
         asked: the model or route that the caller named; None for the default route.
+        why: where those come from who were to be asked, and in which order; None where nobody was.
         attempts: every attempt, in order.
         skipped: every candidate that was passed over, with the reason.
         answered_by: the target that answered, or None.
@@ -120,6 +121,7 @@ class Trace:
     def __init__(self, call: Call, clock: Clock, publish: Callable[[Event], None]) -> None:
         self.id = next(_ids)
         self.asked = call.asked
+        self.why: str | None = None
         self.attempts: list[AttemptRecord] = []
         self.skipped: list[Skip] = []
         self.answered_by: Target | None = None
@@ -244,11 +246,15 @@ class Trace:
         return sum(before != after for before, after in itertools.pairwise(keys))
 
     def __str__(self) -> str:
-        who = self.answered_by.name if self.answered_by else "nobody"
-        how = f" (cached: {self.cached})" if self.cached else ""
-        asked = self.asked or "the default route"
-        head = f"call {self.id} for {asked}: answered by {who}{how} after {self.seconds:.3f} s"
-        return "\n".join([head, *(f"  {line}" for line in self.lines)])
+        from holyroute.core.explain import text
+
+        return text(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON: `steps` has attempts and skips in order; money is text, times are seconds."""
+        from holyroute.core.explain import facts
+
+        return facts(self)
 
     @property
     def lines(self) -> list[str]:

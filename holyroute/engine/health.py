@@ -35,11 +35,13 @@ def health_of(router: Router, *, reference: Target | None = None, queue: QueueDe
     if not router.config.monitoring.enabled:
         raise ConfigurationError("monitoring.enabled: expected true, got false: nothing was counted")
     monitor, clock = router.monitor, router.clock
+    monitor.look()
     targets = _targets(router)
     with monitor.lock:
         routes = _routes(monitor)
         recent, total = monitor.calls(clock.now())
         failovers = tuple(reversed(monitor.failovers))
+        alerts = monitor.alerts.notes()
     balance = router.ledger.balance(reference or reference_of(router))
     return Health(
         at=clock.wall(),
@@ -57,6 +59,7 @@ def health_of(router: Router, *, reference: Target | None = None, queue: QueueDe
         reference=balance.reference,
         unknown_cost=balance.unknown,
         recent_failovers=failovers,
+        alerts=alerts,
         queue=queue,
     )
 

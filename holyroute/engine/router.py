@@ -19,7 +19,9 @@ from holyroute.engine.selector import Selector
 from holyroute.engine.state import State
 from holyroute.engine.streams import Streams
 from holyroute.engine.wallet import callers_credential
+from holyroute.monitoring.log import log_events, log_prompt
 from holyroute.monitoring.monitor import Monitor
+from holyroute.monitoring.sinks import Outlets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,9 +68,12 @@ class Router:
         self.config = config
         self.clock = clock
         self.events = Events(observers)
-        self.monitor = Monitor(config, clock)
+        self.sinks = Outlets(config.alerts, self._secret, clock)
+        self.monitor = Monitor(config, clock, self.sinks.tell)
         if config.monitoring.enabled:
             self.events.subscribe(self.monitor)
+        self.events.subscribe(log_events)
+        self._logs_prompts = config.monitoring.log_prompts
         self.selector = Selector(config, self.observed_latency)
         self._begin = partial(State, config, clock, self.events.publish, env=env, tokenizer=tokenizer)
         self.after_fork()
@@ -89,6 +94,15 @@ class Router:
         """Where keys are looked up."""
         return self.state.keyring
 
+    def _log_prompt(self, call: Call, trace: Trace) -> None:
+        own = callers_credential(call)
+        known = self.keyring.secrets(self.config.providers.values())
+        log_prompt(call, trace.id, [*known, *([own.secret] if own is not None else [])])
+
+    def _secret(self, name: str) -> str:
+        """What a variable holds that is no key of a provider: the URL of a webhook."""
+        return self.keyring.value(name)
+
     @property
     def wallet(self) -> Wallet:
         """Who goes with which credential."""
@@ -108,6 +122,8 @@ class Router:
         """Ask one target after the other until one answers. Failures come back as values; the outcome has the trace."""
         self.streams.book_forgotten()
         trace = Trace(call, self.clock, self.events.publish)
+        if self._logs_prompts:
+            self._log_prompt(call, trace)
         with self.state.answers.claim(call, trace) as claim:  # kept, on its way in another thread, or ours to fetch
             if claim.answer is not None:
                 return trace.close(claim.answer)
@@ -154,6 +170,8 @@ class Router:
     def observe(self, call: Call, candidate: Candidate, transport: Transport, park: Park | None = None) -> Outcome:
         """Let the only candidate be asked as it is: never refused, retried or cut, only noted."""
         trace = Trace(call, self.clock, self.events.publish)
+        if self._logs_prompts:
+            self._log_prompt(call, trace)
         for other in self.candidates(call, trace):
             if other is not candidate and not other.own:
                 trace.skip(other.target, self.wallet.missing(other.target.provider))

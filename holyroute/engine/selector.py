@@ -38,6 +38,7 @@ class _Lineup:
     others: tuple[Candidate, ...] = ()
     left_out: tuple[tuple[Target, str], ...] = ()  # and why
     order: str = ""  # what the call says by itself
+    why: str  # where they come from, in words
 
     @cached_property
     def declared(self) -> bool:
@@ -68,6 +69,7 @@ class Selector:
         found = [*lineup.first, *self._order(call, lineup)]
         left_out = _unable(call, found) if lineup.declared else {}
         if trace is not None:
+            trace.why = self._why(call, lineup)
             for target, reason in (*lineup.left_out, *left_out.items()):
                 trace.skip(target, reason)
         able = [one for one in found if one.target not in left_out] if left_out else found
@@ -106,12 +108,15 @@ class Selector:
             own = self._origin_target(model or "", *place)
             return self._of_script(own, route, virtual=named is not None)
         if models is not None:
-            return _Lineup(others=_candidates(self._targets(models)), order="listed")
+            return _Lineup(others=_candidates(self._targets(models)), order="listed", why="the models of the call")
         if model is not None and named is None:
             first = self.known(model)
-            others, _ = self._substitutes(first, self._failovers(first))
-            return _Lineup(first=_candidates([first]), others=_candidates(others))
-        return _Lineup(others=_candidates(self._targets(self._route_of(named, task, priority).targets)))
+            lists = self._failovers(first)
+            others, _ = self._substitutes(first, lists)
+            why = ", then ".join(["the model of the call", *map(_named, lists)])
+            return _Lineup(first=_candidates([first]), others=_candidates(others), why=why)
+        route = self._route_of(named, task, priority)
+        return _Lineup(others=_candidates(self._targets(route.targets)), why=_named(route))
 
     def _route_of(self, named: tuple[str, str] | None, task: str | None, priority: str | None) -> Route:
         """The route of a call: what its model name says, then what stands beside it."""
@@ -122,6 +127,7 @@ class Selector:
     def _of_script(self, own: Target, route: Route | None, *, virtual: bool) -> _Lineup:
         """What the script wrote comes first; then substitutes, other hosts only where their owner agreed."""
         entries = self._failovers(own)
+        sources: list[Route | FailoverList] = [*([route] if route is not None else []), *entries]
         if route is not None:
             entries.insert(0, FailoverList("", route.targets, route.owned))
         agreed, others = self._substitutes(own, entries)
@@ -130,6 +136,7 @@ class Selector:
             first=() if virtual else (Candidate(target=own, own=True, at_home=True),),
             others=tuple(Candidate(target=one, at_home=_same_host(own, one)) for one in agreed),
             left_out=tuple((target, refusal) for target in others),
+            why=", then ".join([*([] if virtual else ["what the script wrote"]), *map(_named, sources)]),
         )
 
     def _failovers(self, own: Target) -> list[FailoverList]:
@@ -191,6 +198,17 @@ class Selector:
         limit = self._latency_limit(call)
         return found if limit is None else sorted(found, key=lambda one: self._seconds(one) > limit)
 
+    def _why(self, call: Call, lineup: _Lineup) -> str:
+        """Where those come from who may be asked, and what the call, or the settings, say of their order."""
+        selection = call.selection
+        order = selection.order or lineup.order or self._config.routing.order
+        if order == "listed" and selection.max_latency is None and not selection.direct:
+            return lineup.why
+        parts = [lineup.why, *([f"{order} first"] if order != "listed" else [])]
+        if selection.max_latency is not None:
+            parts.append(f"slower than {selection.max_latency} last")
+        return "; ".join([*parts, *(["only the first"] if selection.direct else [])])
+
     def _seconds(self, candidate: Candidate) -> float:
         """What a target takes as observed, else what its latency class promises."""
         target = candidate.target
@@ -205,6 +223,14 @@ class Selector:
             known = ", ".join(self._config.latency)
             raise ConfigurationError(f"max_latency: expected one of {known}, got {wanted!r}")
         return self._config.latency[wanted]
+
+
+def _named(source: Route | FailoverList) -> str:
+    """What a list of targets is called, and whose word it is that they may be asked."""
+    whose = "your own" if source.owned else "built in"
+    if isinstance(source, FailoverList):
+        return f"the failover list of {source.source} ({whose})"
+    return f"the route {source.task}/{source.priority} ({whose})"
 
 
 def _candidates(targets: Iterable[Target]) -> tuple[Candidate, ...]:

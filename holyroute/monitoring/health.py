@@ -103,6 +103,7 @@ class AlertNote:
     message: str
     began: float
     ended: float | None = None  # None: it goes on
+    ending: str | None = None  # how it ended, in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

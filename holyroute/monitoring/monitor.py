@@ -7,16 +7,18 @@ with the end of its call.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holyroute.core import forks, verdicts
-from holyroute.core.events import AttemptFinished, Benched, CallFinished, CircuitChanged
+from holyroute.core.events import AttemptFinished, Benched, BenchEnded, CallFinished, CircuitChanged
 from holyroute.core.verdicts import Failover
+from holyroute.exceptions import QueueError
+from holyroute.monitoring.alerts import Alerts
 from holyroute.monitoring.health import FailoverNote, QueueDepth, StateChange
 from holyroute.monitoring.tally import Slice, Tally, together
+from holyroute.monitoring.ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from holyroute.core.target import Target
     from holyroute.core.trace import AttemptRecord, Trace
     from holyroute.core.verdicts import Verdict
+    from holyroute.monitoring.health import AlertNote
 
 BATCH = 64  # traces that wait before they are added up; at eight times as many, callers wait for that
 SUBJECTS = 128  # targets, and as many routes, that are told apart; the rest is one subject
@@ -40,9 +43,19 @@ NEITHER = frozenset({verdicts.CANCELLED, verdicts.LEFT, verdicts.CUT_SHORT, verd
 class TargetRow:
     """All that is counted of one target."""
 
-    __slots__ = ("answers_in_a_row", "errors_in_a_row", "history", "rate_limited", "reasons", "retries", "tally")
+    __slots__ = (
+        "answers_in_a_row",
+        "errors_in_a_row",
+        "history",
+        "rate_limited",
+        "reasons",
+        "retries",
+        "tally",
+        "target",
+    )
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, target: Target | None, window: float) -> None:
+        self.target = target  # None: all that are not told apart
         self.tally = Tally(window)
         self.retries = self.rate_limited = 0
         self.errors_in_a_row = self.answers_in_a_row = 0
@@ -99,9 +112,12 @@ class Monitor:
     Args:
         config: the window, and the default route.
         clock: of what is counted.
+        tell: takes alerts; has to come back at once.
     """
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, tell: Callable[[AlertNote], None]) -> None:
+        self.alerts = Alerts(config, clock, tell)
+        self.ticker = Ticker(self.look)
         self.window = config.monitoring.window
         self.default_route = f"route:{config.routing.task}/{config.routing.priority}"
         self.clock = clock
@@ -114,10 +130,11 @@ class Monitor:
         self.lock = threading.RLock()  # of all that follows, but for the queue of traces
         self.since = self.clock.wall()
         self._waiting: deque[Trace | _Failed] = deque()
-        self._slow = math.inf  # seconds of a call that somebody wants to know of at once
+        self.alerts.clear()
         self._targets: dict[Target | None, TargetRow] = {}  # None: all that are not told apart
         self._routes: dict[str, RouteRow] = {}
         self.failovers: deque[FailoverNote] = deque(maxlen=NOTES)  # oldest first
+        self._parked = False  # whether calls wait, as far as is known
 
     def __call__(self, event: Event) -> None:
         """Take an event; the usual one, a call that is over, costs a push into a queue."""
@@ -126,32 +143,55 @@ class Monitor:
             trace: Trace = event.trace  # type: ignore[attr-defined]
             waiting = self._waiting
             waiting.append(trace)
-            if len(waiting) >= BATCH or trace.seconds > self._slow:
+            if len(waiting) >= BATCH or trace.seconds > self.alerts.slow or trace.ticket is not None:
                 self._add_up(wait=len(waiting) >= 8 * BATCH)
         elif kind is AttemptFinished:
             record: AttemptRecord = event.record  # type: ignore[attr-defined]
             if not record.verdict.is_answer:
                 self._waiting.append(_Failed(self.clock.now(), record))
                 self._add_up(wait=True)
-        elif isinstance(event, CircuitChanged):
-            self._note_state(event)
-        elif isinstance(event, Benched):
-            pass
+        else:
+            self._note(event)
+
+    def _note(self, event: Event) -> None:
+        """Take one of the rare events."""
+        with self.lock:
+            if isinstance(event, CircuitChanged):
+                at = self.clock.wall() - (self.clock.now() - event.at)
+                change = StateChange(at=at, before=event.before, after=event.after, reason=event.reason)
+                self._target(event.target).history.append(change)
+                self.alerts.circuit(event)
+            elif isinstance(event, Benched):
+                self.alerts.benched(event)
+            elif isinstance(event, BenchEnded):
+                self.alerts.bench_ended(event)
+            self._keep_looking()
 
     def _add_up(self, *, wait: bool) -> None:
         """Count all that waits; who may not wait leaves it to the thread that is at it."""
         if not self.lock.acquire(blocking=wait):
             return
         try:
-            waiting = self._waiting
+            waiting, alerts = self._waiting, self.alerts
+            full = len(waiting) >= BATCH
             for _ in range(len(waiting)):  # what comes meanwhile is for the next one: nobody works for all others
                 one = waiting.popleft()
                 if isinstance(one, _Failed):
-                    self._target(one.record.target).failed(one.at, one.record)
+                    row = self._target(one.record.target)
+                    row.failed(one.at, one.record)
+                    alerts.failed(row, one.at)
                 else:
                     self._count(one)
+            if full:  # an error rate may have come about by enough answers
+                self.alerts.look_at_errors(self._targets.values(), self.clock.now())
+            self._keep_looking()
         finally:
             self.lock.release()
+
+    def _keep_looking(self) -> None:
+        """While an alert goes on, or calls are parked, somebody has to notice when that is over."""
+        if self.alerts or self._parked:
+            self.ticker.wake()
 
     def _count(self, trace: Trace) -> None:
         verdict, now = trace.verdict, trace.began + trace.seconds
@@ -162,14 +202,18 @@ class Monitor:
         if attempts and attempts[-1].verdict.is_answer:
             last = attempts[-1]
             seconds = last.seconds if last.first_byte is None else last.first_byte
-            self._target(last.target).answered(now, seconds)
+            answered = self._target(last.target)
+            answered.answered(now, seconds)
+            self.alerts.answered(answered, now, seconds)
         if trace.cached is not None:
             row.cache_hits += 1
         if len(attempts) > 1 or trace.skipped or trace.ticket is not None:
             self._count_detours(trace, row)
 
     def _count_detours(self, trace: Trace, row: RouteRow) -> None:
-        row.parked += trace.ticket is not None
+        if trace.ticket is not None:
+            row.parked += 1
+            self._parked = self.alerts.watches_queue
         before = None
         for record in trace.attempts:
             if before is not None and before.key == record.target.key:
@@ -184,19 +228,13 @@ class Monitor:
         note = FailoverNote(at=trace.began_wall + trace.seconds, asked=asked, answered_by=answered_by, reason=reason)
         self.failovers.append(note)
 
-    def _note_state(self, event: CircuitChanged) -> None:
-        at = self.clock.wall() - (self.clock.now() - event.at)
-        with self.lock:
-            change = StateChange(at=at, before=event.before, after=event.after, reason=event.reason)
-            self._target(event.target).history.append(change)
-
     def _target(self, target: Target) -> TargetRow:
         row = self._targets.get(target)
         if row is None:
             key = target if len(self._targets) < SUBJECTS else None
             row = self._targets.get(key)
         if row is None:
-            row = self._targets[key] = TargetRow(self.window)
+            row = self._targets[key] = TargetRow(key, self.window)
         return row
 
     def _route(self, name: str) -> RouteRow:
@@ -209,6 +247,29 @@ class Monitor:
         return row
 
     # --- looking ---
+
+    def look(self) -> bool:
+        """Count what waits, and see what time has ended; whether somebody should look again."""
+        self._add_up(wait=True)
+        waiting = 0
+        if self.alerts.watches_queue and self.queues:
+            try:
+                depth = self.depth()  # reads a file: not under the lock
+                waiting = depth.ready + depth.leased if depth is not None else 0
+            except QueueError:  # whoever parks a call is told
+                waiting = 1
+        with self.lock:
+            if self.queues:
+                self.alerts.queue(waiting)
+            self.alerts.look(self._targets.values())
+            self._parked = waiting > 0
+            return bool(self.alerts) or self._parked
+
+    def parked(self) -> None:
+        """A call was parked without being asked first."""
+        with self.lock:
+            self._parked = self.alerts.watches_queue
+            self._keep_looking()
 
     def targets(self) -> dict[Target | None, dict[str, Any]]:
         """What was counted of each target, as `TargetHealth` has it; None: of all that are not told apart."""

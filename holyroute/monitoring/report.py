@@ -6,6 +6,8 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from holyroute.core.explain import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from decimal import Decimal
@@ -56,7 +58,7 @@ def _of_target(target: TargetHealth) -> Iterator[str]:
     total = target.total
     state = "benched" if target.benched is not None and target.state == "closed" else target.state.split()[0]
     facts = (state, f"{total.count:,}", _share(total.error_rate), *_latency(total), _usd(target.cost_usd))
-    name = _plain(target.target)
+    name = printable(target.target)
     if len(name) > NAME:
         yield from _wrapped(name)
         name = ""
@@ -84,7 +86,7 @@ def _of_route(health: Health, number: int) -> str:
     total = route.total
     average, p95 = _latency(total)
     return (
-        f"{_plain(route.route)}: {total.count:,} calls, {_share(total.error_rate)} failed, {average} on average, "
+        f"{route.route}: {total.count:,} calls, {_share(total.error_rate)} failed, {average} on average, "
         f"p95 {p95}, {route.failovers:,} failed over, {route.cache_hits:,} from the cache, {route.parked:,} parked"
     )
 
@@ -92,7 +94,7 @@ def _of_route(health: Health, number: int) -> str:
 def _of_alert(health: Health, number: int) -> str:
     alert = health.alerts[number]
     until = "goes on" if alert.ended is None else f"ended {_moment(alert.ended)}"
-    return f"{_moment(alert.began)} {alert.rule}: {alert.message} ({until})"
+    return f"{_moment(alert.began)} {alert.rule}: {alert.subject}: {alert.message} ({until})"
 
 
 def _of_queue(health: Health) -> list[str]:
@@ -116,7 +118,7 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
         yield ""
         yield title
     for line in lines:
-        yield from _wrapped(_plain(line), "  ")
+        yield from _wrapped(printable(line), "  ")
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -129,11 +131,6 @@ def _row(cells: Sequence[str]) -> str:
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False)
-
-
-def _plain(text: str) -> str:
-    """Without what would move a terminal's cursor: callers choose the names of models."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _latency(figures: Figures) -> tuple[str, str]:

@@ -55,10 +55,12 @@ class Gates:
             held = self._benches.get(key)
             return held if held is not None and held.reason == reason else None
 
-    def clear(self, key: str, sent: float) -> None:
-        """Forget a bench that had ended when the request that worked was sent."""
+    def clear(self, key: str, sent: float) -> bool:
+        """Forget a bench that had ended when the request that worked was sent; whether there was one."""
         if key in self._benches:
             with self._lock:
                 held = self._benches.get(key)
                 if held is not None and held.until <= sent:
                     del self._benches[key]
+                    return True
+        return False

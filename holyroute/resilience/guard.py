@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holyroute.core import verdicts
-from holyroute.core.events import Benched, CircuitChanged
+from holyroute.core.events import Benched, BenchEnded, CircuitChanged
 from holyroute.core.verdicts import Effect, Retry, Scope
 from holyroute.resilience.breaker import CircuitBreaker
 from holyroute.resilience.gates import Gates
@@ -136,8 +136,9 @@ class Guards:
             return
         keys = _keys(target, credential)
         if outcome.is_answer:
-            for key in keys.values():
-                self.gates.clear(key, sent)
+            for of, key in keys.items():
+                if self.gates.clear(key, sent):
+                    self._publish(BenchEnded(target, of, credential.name if credential is not None else None))
             return
         before = self.gates.last(keys[scope], str(outcome.verdict))
         recent = before if before and before.until <= sent < before.until + FRESH else None
@@ -147,7 +148,8 @@ class Guards:
         bench = self.gates.bench(keys[scope], str(outcome.verdict), seconds, now)
         if outcome.verdict.gate_seconds >= FRESH:  # what a person has to mend; busy servers mend themselves
             logger.warning("%s: %s; left alone for %.0f s", _who(target, scope, credential), outcome.verdict, seconds)
-        self._publish(Benched(target, scope, str(outcome.verdict), bench.until))
+        name = credential.name if credential is not None else None
+        self._publish(Benched(target, scope, str(outcome.verdict), bench.until, name))
 
 
 def _hand_back(limiter: RateLimiter, ticket: Ticket, outcome: Outcome) -> None:
