@@ -15,7 +15,7 @@ from holyroute.exceptions import ConfigurationError
 
 PREFIX = "HOLYROUTE_"
 TOKEN, TOKEN_ENV = "HOLYROUTE_TOKEN", "HOLYROUTE_TOKEN_ENV"
-_KEYS = ("CONFIG", "SETTINGS", "TASK", "PRIORITY", "URL_PREFIX", "TOKEN", "TOKEN_ENV")
+KEYS = ("CONFIG", "SETTINGS", "TASK", "PRIORITY", "URL_PREFIX", "TOKEN", "TOKEN_ENV")
 _URL_PREFIX = "/holyroute"
 _KEYS_OF_THEIR_OWN = {"config", "task", "priority", "router"}
 
@@ -58,7 +58,7 @@ def app_settings(config: Mapping[str, Any], env: Mapping[str, str] | None = None
     Raises:
         ConfigurationError: a key is unknown or its value wrong; a token is never shown.
     """
-    known = [PREFIX + key for key in _KEYS]
+    known = [PREFIX + key for key in KEYS]
     for key in config:
         if str(key).startswith(PREFIX) and key not in known:
             raise ConfigurationError(f"{_place(key)}: {unknown('key', key, known)}")

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from holyroute.config.app_keys import KEYS, PREFIX
+from holyroute.flask import LIVE, METRICS
+from holyroute.monitoring.dashboard.page import API, HEALTH, PAGE
 from holyroute.simulator import Simulator, faults
 
 if TYPE_CHECKING:
@@ -91,4 +94,16 @@ def test_no_view_fails_under_gunicorn() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "views: 240, failed: 0, mixed up: 0\n" in done.stdout
     assert re.search(r"^processes: 2, calls by their own figures: 240 ", done.stdout, re.MULTILINE)
-    assert done.stderr == ""
+    assert "[ERROR]" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_its_document_knows_every_key_and_page() -> None:
+    """docs/flask.md names all settings and pages, and its code is code."""
+    text = (ROOT / "docs" / "flask.md").read_text()
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        compile(code, "docs/flask.md", "exec")
+    names = [f"`{PREFIX}{key}`" for key in KEYS]
+    names += [f"`/holyroute/{page}`" for page in (LIVE, METRICS, PAGE, API, HEALTH)]
+
+    assert [name for name in names if name not in text] == []
