@@ -19,8 +19,13 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, current_app, request
-from werkzeug.local import LocalProxy
+try:
+    from flask import Blueprint, Response, current_app, request
+    from werkzeug.local import LocalProxy
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "holyroute.flask needs Flask; install it with: pip install 'holyroute[flask]'", name=missing.name
+    ) from missing
 
 from holyroute.client import Client
 from holyroute.config.app_keys import AppSettings, app_settings
