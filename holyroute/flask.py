@@ -130,12 +130,14 @@ class _Access:
     def __init__(self, token: Credential | None, authorize: Callable[[], bool | None] | None) -> None:
         self._token = token
         self._authorize = authorize
+        self._told = False
 
     def refusal(self) -> Response | None:
         """What a request gets that may not see anything; None lets it through."""
         if self._bears_token() or self._is_authorized() or (not self._is_configured and _is_developer()):
             return None
-        if not self._is_configured:
+        if not self._is_configured and not self._told:
+            self._told = True  # once: strangers may ask often
             logger.warning("%s was refused: neither HOLYROUTE_TOKEN nor authorize= is set for this app", request.path)
         if self._token is None:
             return _response(Reply(_TEXT, b"Forbidden\n"), 403)

@@ -146,7 +146,8 @@
 
   function pace(target) {
     const average = target.recent.latency.average;
-    return average === null ? `${target.latency_class}; no answers yet` : `${target.latency_class}, average ${seconds(average)}`;
+    const silent = target.total.answers ? "no answers lately" : "no answers yet";
+    return `${target.latency_class}, ${average === null ? silent : `average ${seconds(average)}`}`;
   }
 
   function row([target, window]) {
@@ -221,13 +222,16 @@
     });
   }
 
+  // A line may end after a slash or a colon, rather than anywhere.
+  const breakable = (text) => text.split(/(?<=[/:])/).flatMap((part) => [part, node("wbr")]);
+
   function routes(health) {
     draw("asked", health.routes, (facts) => {
       if (!facts.length) return [node("tr", null, node("td", { colspan: 5, class: "note" }, "Nobody asked yet."))];
       return facts.map((one) => {
         const figures = [count(one.total.count), percent(one.total.error_rate), count(one.failovers), count(one.cache_hits)];
         const cells = figures.map((figure) => node("td", { class: "number" }, figure));
-        return node("tr", null, node("th", { scope: "row" }, one.route), ...cells);
+        return node("tr", null, node("th", { scope: "row" }, ...breakable(one.route)), ...cells);
       });
     });
   }
