@@ -41,8 +41,7 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
     handled = sys.exception()
     try:
         response = send()
-        if attempt.reader is None or not attempt.reader.followed:
-            _mask(response, attempt)
+        _mask(response, attempt)
     except RequestException as error:
         error.request = shown
         _forget_frames(error, handled)
@@ -54,10 +53,19 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
 
 
 def _mask(response: Response, attempt: Attempt) -> None:
-    """Some providers repeat the key that they reject."""
-    content = response.content or b""
-    if attempt.secret and attempt.secret in content:
+    """Some providers repeat the key that they reject. In a stream it is masked as it passes."""
+    followed = attempt.reader is not None and attempt.reader.followed
+    content = b"" if followed else response.content or b""
+    if not attempt.secret:
+        return
+    if attempt.secret in content:
         response._content = content.replace(attempt.secret, MASK)  # noqa: SLF001 - as mocks of requests set it
+    secret = attempt.secret.decode()
+    response.reason = response.reason and response.reason.replace(secret, MASK.decode())
+    for headers in (response.headers, getattr(response.raw, "headers", {})):
+        for name, value in headers.items():
+            if secret in value:
+                headers[name] = value.replace(secret, MASK.decode())
 
 
 def _forget_frames(error: BaseException | None, handled: BaseException | None) -> None:

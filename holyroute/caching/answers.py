@@ -8,6 +8,7 @@ from holyroute.caching.cache import MISS, ResponseCache
 from holyroute.caching.coalesce import Caller, Flights
 from holyroute.caching.entry import COALESCED, HIT, STALE, entry_of
 from holyroute.caching.key import NO_CACHE, NO_STORE, directives, is_deterministic, key_of
+from holyroute.config.credentials import callers_credential
 from holyroute.core.verdicts import CANCELLED
 
 if TYPE_CHECKING:
@@ -81,8 +82,12 @@ class Answers:
         return settings.tasks.get(known, settings.ttl)
 
     def entry(self, call: Call, outcome: Outcome, target: Target) -> Entry | None:
-        """What is kept of an answer; None for what is not."""
-        return entry_of(outcome, target, self.clock.now(), ttl=self.ttl(call), stale=self._config.cache.stale)
+        """What is kept of an answer; None for what is not, such as one that repeats the key of its script."""
+        entry = entry_of(outcome, target, self.clock.now(), ttl=self.ttl(call), stale=self._config.cache.stale)
+        own = None if entry is None else callers_credential(call)
+        if entry is None or (own is not None and own.is_telling and entry.holds(own.secret)):
+            return None
+        return entry
 
 
 class Fetch(Claim):

@@ -59,6 +59,10 @@ class Entry:
     gone: float  # … and from then on of no use at all
     size: int  # bytes
 
+    def holds(self, text: str) -> bool:
+        """Whether a text stands in the body or in a header."""
+        return text.encode() in self.body or any(text in value for _, value in self.headers)
+
     def outcome(self, call: Call, how: str, now: float) -> Outcome:
         """The answer for one more caller, who may change it as he likes."""
         response = None

@@ -13,7 +13,12 @@ from holyroute.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from holyroute.core.call import Call
     from holyroute.core.target import Provider
+
+HEADERS = ("Authorization", "api-key", "x-api-key")  # that hold keys, in the dialects there are
+
+MASK = "***"  # in the place of a key
 
 _HASH_KEY = os.urandom(32)  # fingerprints mean nothing outside this process
 _HEADER_TEXT = re.compile(r"[\x20-\x7e\xa0-\xff]+")  # what a header can carry: Latin-1 without control characters
@@ -79,6 +84,13 @@ class Credential:
 
     def __getstate__(self) -> NoReturn:
         self.__reduce_ex__(None)
+
+
+def callers_credential(call: Call) -> Credential | None:
+    """The credential in the script's own headers; None where it sent none."""
+    headers = call.origin.request.headers if call.origin is not None else {}
+    name = next((name for name in HEADERS if headers.get(name)), None)
+    return Credential.of_header(headers[name], name) if name is not None else None
 
 
 class Keyring:

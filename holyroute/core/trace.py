@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from holyroute.core import verdicts
 from holyroute.core.events import AttemptFinished, CallFinished
@@ -13,20 +13,28 @@ from holyroute.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    from requests import Response
 
     from holyroute.core.call import Call
     from holyroute.core.clock import Clock
     from holyroute.core.completion import Usage
-    from holyroute.core.events import Event
+    from holyroute.core.events import Event, Followers
+    from holyroute.core.stream import StreamReader
     from holyroute.core.target import Target
     from holyroute.core.ticket import Ticket
     from holyroute.core.verdicts import Verdict
+
+    SomeAttempt = TypeVar("SomeAttempt", bound="Planned")
 
 RESENT = "sent twice: the first connection was closed before a byte came back"  # the provider may bill both
 NO_CREDENTIAL = "no credential"  # how the reason of a skip begins when a key is missing
 BENCHED = "benched: "  # and when a target is left alone for a while; the verdict follows
 
 _FOR_PEOPLE = {f"{BENCHED}{row}" for row in verdicts.TABLE.values() if not row.queueable}  # time alone mends nothing
+
+_OF_THE_PROCESS = {"_clock", "_publish", "_following"}  # attributes of a trace that do not travel
 
 _ids = itertools.count(1)
 
@@ -53,6 +61,10 @@ class Planned(Protocol):
     @property
     def notes(self) -> list[str]:
         """What the transport has to say of it."""
+
+    @property
+    def reader(self) -> StreamReader | None:
+        """Reads along, where the caller wants a stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +130,13 @@ class Trace:
         seconds: duration of the whole call, waits included.
     """
 
-    def __init__(self, call: Call, clock: Clock, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        clock: Clock,
+        publish: Callable[[Event], None],
+        begin: Callable[[Call, Trace], Followers | None] | None = None,
+    ) -> None:
         self.id = next(_ids)
         self.asked = call.asked
         self.why: str | None = None
@@ -140,6 +158,31 @@ class Trace:
         self._first_error: Outcome | None = None
         self._clock = clock
         self._publish = publish
+        self._following = begin(call, self) if begin is not None else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Who goes along with the call should know when an exception ends it."""
+        if error is not None and self._following is not None:
+            self._following.broken(error, self._clock.now() - self.began)
+            self._following = None
+
+    def followed(self, transport: Callable[[SomeAttempt], Response]) -> Callable[[SomeAttempt], Response]:
+        """The transport for an attempt: the same, where nobody goes along with the call."""
+        following = self._following
+        if following is None:
+            return transport
+
+        def send(attempt: SomeAttempt) -> Response:
+            following.sending(attempt)
+            try:
+                return transport(attempt)
+            finally:
+                following.sent(attempt, self._clock.now() - attempt.started)
+
+        return send
 
     def record(self, attempt: Planned, outcome: Outcome, first_byte: float | None = None) -> Outcome:
         """Note how an attempt ended; of a stream also the seconds until its answer began."""
@@ -160,6 +203,8 @@ class Trace:
         self._remember(attempt, outcome)
         if outcome.stream is None:
             self._publish(AttemptFinished(self.id, record))
+            if self._following is not None:
+                self._following.attempted(outcome, record)
         return outcome
 
     def end(self, attempt: Planned, outcome: Outcome, first_byte: float) -> None:
@@ -207,6 +252,9 @@ class Trace:
         self.last = self._own = self._last_answer = self._first_error = None
         if outcome.stream is None:  # else there is more to come
             self._publish(CallFinished(self))
+            if self._following is not None:
+                self._following.finished(self)
+                self._following = None
         outcome.trace = self
         return outcome
 
@@ -270,4 +318,4 @@ class Trace:
 
     def __getstate__(self) -> dict[str, Any]:
         # the clock and the observers belong to the process that made the call
-        return {key: value for key, value in self.__dict__.items() if key not in {"_clock", "_publish"}}
+        return {key: value for key, value in self.__dict__.items() if key not in _OF_THE_PROCESS}

@@ -6,11 +6,11 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from holyroute.config.credentials import callers_credential
 from holyroute.core.call import Selection
 from holyroute.deferred.parked import ParkedCall
 from holyroute.dialects.base import Untranslatable
 from holyroute.dialects.translation import DIALECTS
-from holyroute.engine.wallet import callers_credential
 from holyroute.exceptions import QueueError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextvars
 import logging
 import threading
 import weakref
@@ -31,8 +32,9 @@ CALLED_OFF = 5.0  # seconds that they may take to notice that it is over
 
 
 def in_thread(work: Callable[[], None]) -> None:
-    """Do something in a thread that ends with the process."""
-    threading.Thread(target=work, name="holyroute-replay", daemon=True).start()
+    """Do something in a thread that ends with the process, in the context of the caller: in his span, for instance."""
+    run = contextvars.copy_context().run
+    threading.Thread(target=run, args=[work], name="holyroute-replay", daemon=True).start()
 
 
 class WorkedQueue(RetryQueue):

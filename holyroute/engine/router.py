@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from holyroute.config.credentials import callers_credential
 from holyroute.core import forks, verdicts
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.core.events import Events
@@ -18,7 +19,6 @@ from holyroute.engine.plan import Plan
 from holyroute.engine.selector import Selector
 from holyroute.engine.state import State
 from holyroute.engine.streams import Streams
-from holyroute.engine.wallet import callers_credential
 from holyroute.monitoring.log import log_events, log_prompt
 from holyroute.monitoring.monitor import Monitor
 from holyroute.monitoring.sinks import Outlets
@@ -121,14 +121,14 @@ class Router:
     def send(self, call: Call, transport: Transport, park: Park | None = None) -> Outcome:
         """Ask one target after the other until one answers. Failures come back as values; the outcome has the trace."""
         self.streams.book_forgotten()
-        trace = Trace(call, self.clock, self.events.publish)
+        trace = Trace(call, self.clock, self.events.publish, self.events.begin)
         if self._logs_prompts:
             self._log_prompt(call, trace)
-        with self.state.answers.claim(call, trace) as claim:  # kept, on its way in another thread, or ours to fetch
+        with trace, self.state.answers.claim(call, trace) as claim:  # kept, on its way elsewhere, or ours to fetch
             if claim.answer is not None:
                 return trace.close(claim.answer)
             for attempt in self.plan(call, trace):  # decides whom, when, how long; touches no socket
-                outcome = trace.record(attempt, self.attempt(attempt, transport, trace))
+                outcome = trace.record(attempt, self.attempt(attempt, trace.followed(transport), trace))
                 if outcome.is_final:  # answered, or the caller's own mistake
                     return trace.close(claim.settle(outcome))
             outcome = claim.settle(trace.best)
@@ -169,7 +169,7 @@ class Router:
 
     def observe(self, call: Call, candidate: Candidate, transport: Transport, park: Park | None = None) -> Outcome:
         """Let the only candidate be asked as it is: never refused, retried or cut, only noted."""
-        trace = Trace(call, self.clock, self.events.publish)
+        trace = Trace(call, self.clock, self.events.publish, self.events.begin)
         if self._logs_prompts:
             self._log_prompt(call, trace)
         for other in self.candidates(call, trace):
@@ -184,10 +184,10 @@ class Router:
             translation=translate(DIALECTS[call.dialect], candidate.target, call.body),
             own=True,
         )
-        with self.state.answers.claim(call, trace) as claim:
+        with trace, self.state.answers.claim(call, trace) as claim:
             if claim.answer is not None:
                 return trace.close(claim.answer)
-            outcome = ask(attempt, transport, only_look=call.stream)
+            outcome = ask(attempt, trace.followed(transport), only_look=call.stream)
             if outcome.detail:
                 outcome.detail = self.wallet.explain(attempt.target, callers_credential(call), outcome)
             self.ledger.book(attempt.target, outcome)

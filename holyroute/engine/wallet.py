@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from holyroute.config.credentials import Credential
+from holyroute.config.credentials import MASK, callers_credential
 from holyroute.core import verdicts
 from holyroute.core.trace import BENCHED, NO_CREDENTIAL
 from holyroute.exceptions import ConfigurationError
@@ -14,15 +14,13 @@ from holyroute.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holyroute.config.credentials import Keyring
+    from holyroute.config.credentials import Credential, Keyring
     from holyroute.core.call import Call
     from holyroute.core.outcome import Outcome
     from holyroute.core.target import Provider, Target
     from holyroute.engine.attempt import Candidate
     from holyroute.resilience.gates import Bench
     from holyroute.resilience.guard import Guards
-
-CREDENTIAL_HEADERS = ("Authorization", "api-key", "x-api-key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +112,4 @@ class Wallet:
 
 
 def _masked(text: str, credential: Credential | None) -> str:
-    return text.replace(credential.secret, "***") if credential is not None and credential.is_telling else text
-
-
-def callers_credential(call: Call) -> Credential | None:
-    """The credential in the script's own headers; None where it sent none."""
-    headers = call.origin.request.headers if call.origin is not None else {}
-    name = next((name for name in CREDENTIAL_HEADERS if headers.get(name)), None)
-    return Credential.of_header(headers[name], name) if name is not None else None
+    return text.replace(credential.secret, MASK) if credential is not None and credential.is_telling else text

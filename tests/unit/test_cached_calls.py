@@ -10,7 +10,7 @@ import pytest
 import requests
 
 import holyroute
-from holyroute.core.call import Call, Selection
+from holyroute.core.call import Call, Origin, Selection
 from holyroute.core.cancel import CancelToken
 from holyroute.engine.router import Router
 from holyroute.testing import FakeClock
@@ -356,3 +356,24 @@ def test_no_key_is_anywhere_in_the_cache(world: World) -> None:
 
     assert len(kept) == 1
     assert "test-key" not in repr(kept)
+
+
+@pytest.mark.parametrize(
+    ("key", "told", "kept"),
+    [
+        ("test-key-of-a-script", {}, True),
+        ("test-key-of-a-script", {"X-Key": "Bearer test-key-of-a-script"}, False),
+        ("stop", {}, True),  # a local server's stands in every answer
+    ],
+)
+def test_an_answer_that_repeats_the_scripts_key_is_not_kept(
+    world: World, key: str, told: dict[str, str], *, kept: bool
+) -> None:
+    """The script may see its own key; a key as short as a word may stand there by chance."""
+    url = "https://a.example/v1/chat/completions"
+    request = requests.Request("POST", url, headers={"Authorization": f"Bearer {key}"}).prepare()
+    world.headers = told
+    origin = Origin(request=request, base_url="https://a.example/v1")
+    world.send(model="ma", selection=Selection(), origin=origin, scope="s")
+
+    assert len(world.router.cache) == kept

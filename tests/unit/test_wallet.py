@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from requests import Request
 
-from holyroute.config.credentials import Credential, Keyring
+from holyroute.config.credentials import Credential, Keyring, callers_credential
 from holyroute.config.schema import BreakerSettings
 from holyroute.core import verdicts
 from holyroute.core.call import Call, Origin
 from holyroute.core.outcome import Outcome
 from holyroute.core.target import Provider, Target
 from holyroute.engine.attempt import Candidate
-from holyroute.engine.wallet import Wallet, callers_credential
+from holyroute.engine.wallet import Wallet
 from holyroute.resilience.guard import Guards
 
 if TYPE_CHECKING:
