@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from holyroute.config.credentials import Credential
     from holyroute.monitoring.health import Health
+    from holyroute.monitoring.prometheus import Exporter
 
 logger = logging.getLogger("holyroute")
 
@@ -86,7 +87,7 @@ class AppState:
 
     def __init__(self, settings: AppSettings) -> None:
         self._settings = settings
-        self._client: Client | None = None
+        self._made: tuple[Client, Exporter | None] | None = None
         self.after_fork()
         forks.register(self)
 
@@ -101,16 +102,36 @@ class AppState:
         Raises:
             ConfigurationError: the configuration is wrong; the message names the place.
         """
-        if self._client is None:
+        return self._once()[0]
+
+    @property
+    def exporter(self) -> Exporter | None:
+        """What `/metrics` shows; None where prometheus_client is not installed. Raises: as `client`."""
+        return self._once()[1]
+
+    def _once(self) -> tuple[Client, Exporter | None]:
+        made = self._made
+        if made is None:
             with self._lock:
-                if self._client is None:
+                made = self._made
+                if made is None:
                     own = self._settings
-                    self._client = Client(own.config, task=own.task, priority=own.priority, **own.settings)
-        return self._client
+                    client = Client(own.config, task=own.task, priority=own.priority, **own.settings)
+                    made = self._made = client, _exporter(client)
+        return made
 
     def health(self) -> Health:
         """How the client does. Raises: ConfigurationError, as `client` and `Client.health()`."""
         return self.client.health()
+
+
+def _exporter(client: Client) -> Exporter | None:
+    """Counts from the first call on, not from the first look."""
+    try:
+        from holyroute.monitoring.prometheus import attach
+    except ModuleNotFoundError:
+        return None
+    return attach(client)
 
 
 def _state() -> AppState:
@@ -218,7 +239,16 @@ def _page(path: str) -> Response:
 
 def _metrics() -> Response:
     """In the format of Prometheus."""
-    return _response(Reply(_TEXT, b"pip install 'holyroute[prometheus]' for metrics\n"), 501)
+    try:
+        exporter = _state().exporter
+    except ConfigurationError as error:
+        return _response(Reply(_TEXT, f"{error}\n".encode()), 503)
+    if exporter is None:
+        return _response(Reply(_TEXT, b"metrics need prometheus_client: pip install 'holyroute[prometheus]'\n"), 501)
+    from holyroute.monitoring.prometheus import metrics_text
+
+    body, content_type = metrics_text(exporter, request.headers.get("Accept", ""))
+    return _response(Reply(content_type, body))
 
 
 def _response(content: Reply, status: int = 200) -> Response:
