@@ -196,3 +196,15 @@ def test_it_keeps_processes_apart(browser: Browser, source: Source) -> None:
 
     assert processes == ["4711", "4712"]
     assert (first, rows) == ("4711", 4)
+
+
+@pytest.mark.usefixtures("page")
+def test_it_follows_a_restart(browser: Browser, source: Source) -> None:
+    """A process that is never heard of again is given up for the one that answers."""
+    source.health = replace(source.health, pid=4_712, targets=source.health.targets[:1])
+    browser.wait_for("!document.querySelector('#choice').hidden")  # both are there, until one is missed for long
+    for _ in range(5):
+        browser.run(NOW)
+    browser.wait_for("document.querySelector('#origin').textContent.startsWith('process 4712, ')")
+
+    assert browser.run("return " + DRAWN.format(1))

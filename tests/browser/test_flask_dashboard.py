@@ -86,13 +86,26 @@ def test_a_browser_without_it_sees_nothing(browser: Browser, address: str) -> No
     assert browser.run("return [document.scripts.length, document.querySelectorAll('table').length]") == [0, 0]
 
 
-def test_a_token_that_no_longer_holds(browser: Browser, app: Flask, address: str) -> None:
-    """The page says that it was shut out, and shows its last figures as old ones."""
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (("Forbidden", 403), "Access was refused: reload the page to sign in again."),
+        (("", 302, {"Location": "/login"}), "Access was refused: reload the page to sign in again."),
+        (("Service Unavailable", 503), "The application answered 503; asking again every 2 s."),
+        (("<h1>Please log in</h1>", 200), "Something else answered; asking again every 2 s."),
+    ],
+    ids=["403", "302", "503", "html"],
+)
+def test_what_is_wrong_is_told(
+    browser: Browser, app: Flask, address: str, answer: tuple[object, ...], told: str
+) -> None:
+    """The page says why there is nothing new, and shows its last figures as old ones."""
     app.extensions["holyroute"].client.ask("is all well?")
     browser.open(f"http://ops:{TOKEN}@{address}/holyroute/dashboard")
     browser.wait_for("document.querySelectorAll('#targets tr').length === 1")
-    app.before_request_funcs.setdefault(None, []).append(lambda: ("Forbidden", 403))
+    app.before_request_funcs.setdefault(None, []).append(lambda: answer)
+    browser.run("document.dispatchEvent(new Event('visibilitychange'))")
     browser.wait_for("!document.querySelector('#trouble').hidden")
 
-    assert browser.text("#trouble").startswith("Access was refused: reload the page to sign in again.")
+    assert browser.text("#trouble").startswith(f"{told} The figures below are those of ")
     assert browser.run("return document.body.className") == "stale"

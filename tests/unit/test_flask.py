@@ -75,9 +75,9 @@ WRONG = [
 @pytest.mark.parametrize("path", GUARDED)
 def test_without_the_token_there_is_nothing(path: str, headers: dict[str, str]) -> None:
     """401, a way to sign in, and not a word of models, providers or errors; in debug mode as well."""
-    for debug in (False, True):
+    for client in (make(HOLYROUTE_TOKEN=TOKEN), make(HOLYROUTE_TOKEN=TOKEN, debug=True)):
         for method in ("GET", "HEAD", "OPTIONS", "POST"):
-            answer = make(HOLYROUTE_TOKEN=TOKEN, debug=debug).open(f"/holyroute{path}", method=method, headers=headers)
+            answer = client.open(f"/holyroute{path}", method=method, headers=headers)
 
             assert answer.status_code == 401 if method != "POST" else answer.status_code in {401, 405}
             assert answer.get_data(as_text=True) in {"Unauthorized\n", ""} or answer.status_code == 405

@@ -3,8 +3,8 @@
 (() => {
   const EVERY = 2000; // ms between two polls
   const PATIENCE = 8000; // ms for one answer
-  const FORGET = 60000; // ms after which a process that was not heard of is taken for gone
-  const TRIES = 5; // polls in a row, to reach the process that is shown: each may be answered by another one
+  const TRIES = 5; // questions in a row, to reach the process that is shown: each may be answered by another one
+  const GONE = 10; // answers of others, for each process there is, after which one is taken for gone
   const CHANGES = 8; // circuit changes that are listed
   const MARKS = { closed: "✓", open: "✕", "half-open": "◐", "forced open": "✕", "forced closed": "✓" };
 
@@ -83,7 +83,7 @@
   function totals(health) {
     const calls = health.calls;
     const facts = [
-      ["Calls", count(calls.count), plural(health.cache_hits, "from memory", "from memory")],
+      ["Calls", count(calls.count), `${count(health.cache_hits)} from memory`],
       ["Not answered", percent(calls.error_rate), plural(calls.errors, "call", "calls")],
       ["Time of a call, p95", seconds(calls.latency.p95), `half within ${seconds(calls.latency.p50)}`],
       ["Failovers", count(health.failovers), "to another model"],
@@ -241,9 +241,9 @@
   const name = (health) => `${health.pid} ${health.since}`;
 
   function take(health) {
-    const now = performance.now();
-    heard.set(name(health), { health, at: now });
-    for (const [process, last] of heard) if (now - last.at > FORGET) heard.delete(process);
+    for (const last of heard.values()) last.missed += 1;
+    heard.set(name(health), { health, at: performance.now(), missed: 0 });
+    for (const [process, last] of heard) if (last.missed > GONE * heard.size) heard.delete(process);
     if (!heard.has(chosen)) chosen = name(health);
   }
 
@@ -303,28 +303,31 @@
     return address;
   }
 
+  // Returns what is wrong, if anything.
   async function ask() {
-    const answer = await fetch(api(), { cache: "no-store", redirect: "error", signal: AbortSignal.timeout(PATIENCE) });
-    if (answer.status === 401 || answer.status === 403) return "Access was refused: reload the page to sign in again.";
+    const answer = await fetch(api(), { cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(PATIENCE) });
+    const refused = answer.status === 401 || answer.status === 403 || answer.type === "opaqueredirect";
+    if (refused) return "Access was refused: reload the page to sign in again.";
     if (!answer.ok) return `The application answered ${answer.status}; asking again every 2 s.`;
-    const health = await answer.json();
-    take(health);
+    if (answer.headers.get("Content-Type") !== "application/json") return "Something else answered; asking again every 2 s.";
+    take(await answer.json());
+    return "";
+  }
+
+  async function reach() {
+    for (let tries = 0; tries < TRIES; tries += 1) {
+      const before = heard.get(chosen)?.at;
+      const wrong = await ask();
+      if (wrong || heard.get(chosen)?.at !== before) return wrong;
+    }
     return "";
   }
 
   async function poll() {
     timer = null;
-    try {
-      for (let tries = 0; tries < TRIES; tries += 1) {
-        const before = heard.get(chosen)?.at;
-        trouble = await ask();
-        if (trouble || heard.get(chosen)?.at !== before) break;
-      }
-    } catch (error) {
-      trouble = "The connection is lost; trying again every 2 s.";
-    }
-    show();
+    trouble = await reach().catch(() => "The connection is lost; trying again every 2 s.");
     if (!document.hidden && timer === null) timer = setTimeout(poll, EVERY);
+    show();
   }
 
   document.addEventListener("visibilitychange", () => {
