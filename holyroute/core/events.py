@@ -97,7 +97,7 @@ class Following(Protocol):
         """An exception ended the call after some seconds, such as Ctrl-C; nothing more will be heard of it."""
 
 
-Follower = Callable[["Call", "Trace"], Following]
+Follower = Callable[["Call", "Trace"], "Following | None"]  # None: not along with this one
 
 
 class Events:
@@ -127,7 +127,10 @@ class Events:
     def publish(self, event: Event) -> None:
         """Hand an event to every observer, in the caller's thread."""
         for observer in self._observers:
-            self.tell(observer, event, observer, event)
+            try:
+                observer(event)
+            except Exception as error:  # noqa: BLE001 - whatever it raises
+                self._report(observer, event, error)
 
     def begin(self, call: Call, trace: Trace) -> Followers | None:
         """A call begins; None where nobody goes along with it."""
@@ -140,11 +143,15 @@ class Events:
         """Call a function of an observer; None where it fails, which is reported the first time."""
         try:
             return function(*facts)
-        except Exception:
-            if who not in self._reported:
-                self._reported.add(who)
-                logger.exception("observer %r failed on %s; further failures are not reported", who, what)
+        except Exception as error:  # noqa: BLE001 - whatever it raises
+            self._report(who, what, error)
             return None
+
+    def _report(self, who: Callable[..., Any], what: object, error: Exception) -> None:
+        if who not in self._reported:
+            self._reported.add(who)
+            text = "observer %r failed on %s; further failures are not reported"
+            logger.error(text, who, what, exc_info=error)
 
 
 class Followers:

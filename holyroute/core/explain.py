@@ -84,8 +84,8 @@ def _told(step: AttemptRecord | Skip, wait: float) -> str:
         parts.append(f"began after {step.first_byte:.3f} s")
     if step.usage is not None:
         about = "about " if step.usage.estimated else ""
-        parts.append(f"{about}{step.usage.prompt_tokens} + {step.usage.completion_tokens} tokens")
-        parts.append("cost unknown" if step.cost is None else f"{money(step.cost)} USD")
+        cost = "cost unknown" if step.cost is None else f"{money(step.cost)} USD"
+        parts.append(f"{about}{step.usage.prompt_tokens} + {step.usage.completion_tokens} tokens, {cost}")
     return "; ".join(parts)
 
 

@@ -196,7 +196,7 @@ def subject_of(target: Target | None) -> str:
 def _key_of(event: Benched | BenchEnded) -> str:
     what = "the account of the key" if event.scope is Scope.ACCOUNT else "the key"
     name = f" in {event.credential}" if event.credential is not None else ""
-    return f"{what}{name} for {event.target.provider.base_url}"
+    return f"{what}{name} for {event.target.provider.host}"
 
 
 def _covers(rule: AlertRule, target: Target | None) -> bool:

@@ -8,6 +8,7 @@ from holyroute.core import verdicts
 from holyroute.core.call import VIRTUAL
 
 if TYPE_CHECKING:
+    from holyroute.config.credentials import Keyring
     from holyroute.config.schema import Config
     from holyroute.core.events import Events
     from holyroute.core.target import Target
@@ -25,11 +26,20 @@ class Router(Protocol):
     config: Config
     events: Events
 
+    @property
+    def keyring(self) -> Keyring:
+        """Where keys are looked up."""
+
 
 def router_of(door: Any) -> Router:
     """The engine behind a door; a router is one itself."""
     router: Router = getattr(door, "router", door)
     return router
+
+
+def secrets_of(router: Router) -> tuple[str, ...]:
+    """All keys that a router's configuration names."""
+    return router.keyring.secrets(router.config.providers.values())
 
 
 def outcome(verdict: Verdict) -> str:

@@ -11,6 +11,7 @@ attempts alone: operation, model and tokens stand there once, and the span of th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -25,10 +26,13 @@ except ModuleNotFoundError as missing:
 from holyroute._version import __version__
 from holyroute.config.credentials import MASK, callers_credential
 from holyroute.core import verdicts
+from holyroute.core.explain import printable
 from holyroute.monitoring import genai
-from holyroute.monitoring.labels import Names, outcome, router_of
+from holyroute.monitoring.labels import Names, outcome, router_of, secrets_of
+from holyroute.monitoring.log import SHORTEST_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Token
 
     from opentelemetry.context import Context
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from holyroute.core.verdicts import Verdict
 
 _SCOPE = "holyroute"
+_SUPPRESS = "suppress_instrumentation"  # what all instrumentations look for in the context
 _VERSIONS = 20  # names of models in answers that are told apart, per model asked: they carry dates
 
 
@@ -65,8 +70,10 @@ def attach(
     """
     router = router_of(door)
     detach(router)
-    tracing = Tracing(tracer_provider, meter_provider, capture_content=capture_content)
+    tracing = Tracing(tracer_provider, meter_provider)
     tracing.names.add(router.config)
+    if capture_content:
+        tracing.secrets = partial(secrets_of, router)
     _attached[router] = tracing
     router.events.follow(tracing)
     return tracing
@@ -83,17 +90,15 @@ def detach(door: Any) -> None:
 class Tracing:
     """Goes along with every call of a router. Safe to share between threads."""
 
-    def __init__(
-        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None, *, capture_content: bool
-    ) -> None:
+    def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
         self.tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
         self.meters = Meters(metrics.get_meter(_SCOPE, __version__, meter_provider))
         self.names = Names(genai.OTHER)
-        self.capture_content = capture_content
+        self.secrets: Callable[[], tuple[str, ...]] | None = None  # known keys, where content is captured
 
-    def __call__(self, call: Call, trace: Trace) -> TracedCall:
-        """A call begins."""
-        return TracedCall(self, call, trace)
+    def __call__(self, call: Call, trace: Trace) -> TracedCall | None:
+        """A call begins; not traced where somebody wants nothing to be, as exporters do for their own requests."""
+        return None if context.get_value(_SUPPRESS) else TracedCall(self, call, trace)
 
 
 class Meters:
@@ -133,7 +138,7 @@ class TracedCall:
         self._call = call
         self._trace = trace
         self._outer = context.get_current()
-        asked = f" {trace.asked}" if trace.asked else ""
+        asked = f" {printable(trace.asked)}" if trace.asked else ""
         self._span = tracing.tracer.start_span(
             f"holyroute{asked}", self._outer, SpanKind.INTERNAL, start_time=_ns(trace.began_wall)
         )
@@ -146,10 +151,9 @@ class TracedCall:
     def sending(self, attempt: Planned) -> None:
         """The span of an attempt begins, and is the current one."""
         told = genai.of_target(attempt.target) | genai.of_request(self._call)
-        if self._tracing.capture_content:
-            told |= genai.prompt(self._call)
+        told |= self._content(genai.prompt, self._call)
         span = self._tracing.tracer.start_span(
-            f"chat {attempt.target.model}",
+            f"chat {printable(attempt.target.model)}",
             self._context,
             SpanKind.CLIENT,
             told,
@@ -174,7 +178,7 @@ class TracedCall:
         told = self._masked(genai.of_answer(outcome.answer, record.usage))
         self._measure(record, told)
         if span.is_recording():
-            said = self._masked(genai.words(outcome.answer)) if self._tracing.capture_content else {}
+            said = self._content(genai.words, outcome.answer)
             span.set_attributes({**told, **said, **_facts(record, self._first_chunk)})
             _judge(span, record.verdict)
         span.end(self._at(record.started + record.seconds))
@@ -229,18 +233,28 @@ class TracedCall:
             labels["gen_ai.response.model"] = self._tracing.meters.response_model(target, model)
         return labels
 
-    def _masked(self, told: genai.Attributes) -> genai.Attributes:
+    def _content(self, read: Callable[[Any], genai.Attributes], source: Any) -> genai.Attributes:
+        """Prompt or answer, where they are asked for; no key that we know stands in them."""
+        secrets = self._tracing.secrets
+        return {} if secrets is None else self._masked(read(source), *secrets())
+
+    def _masked(self, told: genai.Attributes, *secrets: str) -> genai.Attributes:
         """Without the key of a script, wherever its provider repeats it; keys of ours are masked before."""
         own = callers_credential(self._call)
-        if own is None or not own.is_telling:
-            return told
-        return {
-            key: value.replace(own.secret, MASK) if isinstance(value, str) else value for key, value in told.items()
-        }
+        keys = [key for key in (*secrets, own.secret if own is not None else "") if len(key) >= SHORTEST_KEY]
+        for key in keys:
+            told = {name: _without(key, said) for name, said in told.items()}
+        return told
 
     def _at(self, seconds: float) -> int:
         """Nanoseconds since the epoch, some seconds after the start of the call."""
         return _ns(self._trace.began_wall + seconds)
+
+
+def _without(key: str, said: Any) -> Any:
+    if isinstance(said, list):
+        return [_without(key, one) for one in said]
+    return said.replace(key, MASK) if isinstance(said, str) else said
 
 
 def _story(trace: Trace, verdict: Verdict) -> genai.Attributes:
@@ -251,6 +265,7 @@ def _story(trace: Trace, verdict: Verdict) -> genai.Attributes:
         "holyroute.attempts": len(trace.attempts),
         "holyroute.failovers": trace.failovers,
         "holyroute.asked": trace.asked,
+        "holyroute.why": trace.why,
         "holyroute.answered_by": trace.answered_by.name if trace.answered_by is not None else None,
         "holyroute.cached": trace.cached,
         "holyroute.ticket": trace.ticket.id if trace.ticket is not None else None,

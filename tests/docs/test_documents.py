@@ -37,6 +37,19 @@ def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
     assert config.failover["api.openai.com"].owned
 
 
+def test_the_alerts_of_the_monitoring_page_load(tmp_path: Path) -> None:
+    """Its TOML example is one that holyroute accepts, its Python compiles."""
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    path = tmp_path / "holyroute.toml"
+    path.write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
+    config = holyroute.load(path)
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        compile(code, "monitoring.md", "exec")
+
+    assert config.alerts.rules["careful"].models == ("gpt-4.1",)
+    assert config.alerts.webhooks.keys() == {"operations", "chat"}
+
+
 def test_the_readme_is_short() -> None:
     """A reader gets through it."""
     assert len(README.splitlines()) <= 150

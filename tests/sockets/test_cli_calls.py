@@ -121,6 +121,19 @@ def test_ask_explains(provider: Simulator) -> None:
     assert result.stdout.startswith("Answer to: x")
     assert "first at simulated: service unavailable 503" in result.stderr
     assert "second at simulated: answered 200" in result.stderr
+    assert "chosen from the route" in result.stderr
+
+
+def test_ask_explains_as_json(provider: Simulator) -> None:
+    """--explain --json has the trace as data: steps in order, with status, time and wait."""
+    provider.always("first", faults.status(503))
+    result = run("ask", "x", "--explain", "--json")
+    trace = json.loads(result.stdout)["trace"]
+
+    assert [(step["target"], step["status"]) for step in trace["steps"]] == [("first", 503), ("second", 200)]
+    assert trace["why"].startswith("the route ")
+    assert trace["steps"][1]["wait"] >= 0
+    assert "answered 200" not in result.stderr
 
 
 def test_ask_as_json(provider: Simulator) -> None:

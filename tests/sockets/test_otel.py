@@ -11,6 +11,7 @@ import pytest
 import requests
 from opentelemetry import trace
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -166,6 +167,7 @@ def test_a_call_and_its_attempts(a: Simulator, b: Simulator, traced: holyroute.C
         "holyroute.outcome": "answered",
         "holyroute.attempts": 2,
         "holyroute.failovers": 1,
+        "holyroute.why": "the route simple_qa/fast (your own)",
         "holyroute.answered_by": "mb",
         "holyroute.cost_usd": told(call)["holyroute.cost_usd"],
     }
@@ -442,6 +444,15 @@ def test_what_is_detached_is_not_traced(traced: holyroute.Client, backend: Backe
     traced.ask(PROMPT)
 
     assert [span.name for span in backend.spans] == ["chat ma", "holyroute"]
+
+
+def test_what_is_suppressed_is_not_traced(traced: holyroute.Client, backend: Backend) -> None:
+    """As exporters do with their own requests, so that telemetry does not beget telemetry."""
+    with suppress_instrumentation():
+        traced.ask(PROMPT)
+
+    assert backend.spans == []
+    assert backend.points("gen_ai.client.operation.duration") == {}
 
 
 def test_what_is_sampled_out_costs_no_attributes(client: holyroute.Client, backend: Backend) -> None:

@@ -1,8 +1,8 @@
 """A key is planted, everything happens to it that can, and then it is looked for everywhere.
 
-Four keys, made when the test runs: one that the configuration names, and those that scripts of three dialects write
-into their own headers. What a script has written itself it may see again: its request, and the body that its own
-provider sent it. Nobody else may.
+Keys are made when the test runs: one that the configuration names, those that scripts of three dialects write into
+their own headers, and the address and the signature of a webhook. What a script has written itself it may see again:
+its request, and the body that its own provider sent it. Nobody else may.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from werkzeug import Response
 
 import holyroute
 from holyroute.config.credentials import Credential, Keyring
@@ -35,6 +36,10 @@ from holyroute.simulator import Exchange, Fault, Simulator, faults
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from pytest_httpserver import HTTPServer
+
+    from holyroute.monitoring.health import AlertNote
 
 
 PROMPT = "What is the time?"
@@ -67,17 +72,18 @@ def echo(status: int) -> Fault:
     return Fault(f"echo {status}", play)
 
 
-def echo_in_answer() -> Fault:
-    """A good answer under the name of the key."""
+def echo_in_answer(*, reason: bool = False) -> Fault:
+    """A good answer under the name of the key, which may stand in the place of its reason to end as well."""
 
     def play(exchange: Exchange) -> None:
         key = sent_key(exchange)
         openai = {"choices": [{"index": 0, "message": {"role": "assistant", "content": key}, "finish_reason": "stop"}]}
+        openai["choices"][0]["finish_reason"] = key if reason else "stop"
         anthropic = {"type": "message", "role": "assistant", "stop_reason": "end_turn"}
         both = {**openai, **anthropic, "content": [{"type": "text", "text": key}], "id": key, "model": key}
         exchange.reply(200, json.dumps(both).encode(), headers=[("X-Key", key)])
 
-    return Fault("echo in the answer", play)
+    return Fault(f"echo in the {'reason' if reason else 'answer'}", play)
 
 
 def echo_in_stream() -> Fault:
@@ -104,6 +110,7 @@ TROUBLE: tuple[faults.Step, ...] = (
     "ok",
     *map(echo, (400, 401, 402, 403, 404, 429, 500, 503)),
     echo_in_answer(),
+    echo_in_answer(reason=True),
     redirected(),
     "reset",
     "cut-body",
@@ -137,7 +144,8 @@ class Haystack:
     def trace(self, place: str, trace: holyroute.Trace | None) -> None:
         """A trace, and all that is in it."""
         if trace is not None:
-            self.add(f"{place}: trace", trace, *trace.lines, *trace.attempts, *trace.skipped, repr(deep(trace)))
+            self.add(f"{place}: trace", trace, *trace.lines, *trace.attempts, *trace.skipped, *deep(trace))
+            self.add(f"{place}: explained", json.dumps(trace.as_dict()))
 
     def places_of(self, *keys: str) -> list[str]:
         """Where one of the keys is found."""
@@ -183,7 +191,9 @@ class World:
 
     router: Router
     a: Simulator
-    key: str
+    keys: tuple[str, ...]  # of the configuration, of the webhook's address, of its signature
+    received: list[Any]  # by the webhook
+    alerts: list[AlertNote]
     events: list[object]
     exporter: prometheus.Exporter
     spans: InMemorySpanExporter
@@ -191,9 +201,21 @@ class World:
     straw: Haystack
     shown: Haystack  # to a script: here its own key may stand, and ours may not
 
+    @property
+    def key(self) -> str:
+        """The one that goes to providers."""
+        return self.keys[0]
+
     def watched(self) -> None:
         """What all observers have heard, and what the router remembers."""
         add = self.straw.add
+        with holyroute.Client(router=self.router, queue=True) as client:
+            add("health", client.health(), json.dumps(client.health().as_dict()), client.health_report())
+        assert self.router.sinks.flush()
+        add("alerts", *self.alerts)
+        add("webhook", *(body for _, body in self.received))
+        add("webhook", *(repr(headers) for headers, _ in self.received))
+        add("monitor", *deep(self.router.monitor), *deep(self.router.sinks), repr(vars(self.router.sinks)))
         add("events", repr(self.events), *deep(self.events))
         for accept in ("", "application/openmetrics-text; version=1.0.0"):
             add("Prometheus", prometheus.metrics_text(self.exporter, accept)[0])
@@ -209,8 +231,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    key = planted()
+def world(tmp_path: Path, httpserver: HTTPServer) -> Iterator[World]:
+    keys = (planted(), planted(), planted())
+    received: list[Any] = []
+    alerts: list[AlertNote] = []
     events: list[object] = []
     with Simulator() as a:
         root = a.base_url.removesuffix("/v1")
@@ -235,18 +259,40 @@ def world(tmp_path: Path) -> Iterator[World]:
             breaker={"consecutive": 1_000, "consecutive_slow": 1_000, "minimum_calls": 1_000},
             queue={"path": str(tmp_path / "queue.db")},
             cache={"dropin": True},
+            alerts={"webhooks": {"ops": {"url_env": "HOOK", "secret_env": "SIGN"}}, "flush": 10},
+            monitoring={"log_prompts": True},
         )
-        router = Router(config, env={"PLANTED": key}, observers=(events.append,))
+        env = {"PLANTED": keys[0], "HOOK": httpserver.url_for(f"/{keys[1]}"), "SIGN": keys[2]}
+        httpserver.expect_request(f"/{keys[1]}").respond_with_handler(webhook(received))
+        router = Router(config, env=env, observers=(events.append,))
+        router.sinks.add(alerts.append, "list")
         spans, reader, tracers = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
         tracers.add_span_processor(SimpleSpanProcessor(spans))
         otel.attach(router, tracer_provider=tracers, meter_provider=MeterProvider([reader]), capture_content=True)
-        yield World(router, a, key, events, prometheus.attach(router), spans, reader, Haystack(), Haystack())
+        exporter, straw, shown = prometheus.attach(router), Haystack(), Haystack()
+        yield World(router, a, keys, received, alerts, events, exporter, spans, reader, straw, shown)
+
+
+def webhook(received: list[Any]) -> Callable[[Any], Response]:
+    """Takes the first alert, and refuses the others, so that failures are told too."""
+
+    def handle(request: Any) -> Response:
+        received.append((dict(request.headers), request.get_data()))
+        return Response(status=200 if len(received) == 1 else 400)
+
+    return handle
 
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.DEBUG)
     return caplog
+
+
+def of_ours(logged: pytest.LogCaptureFixture) -> list[str]:
+    """Every record of our loggers, with all its fields. Others tell addresses, also those of webhooks and redirects."""
+    ours = [record for record in logged.records if record.name.startswith("holyroute")]
+    return [logged.handler.format(record) + repr(vars(record)) for record in ours]
 
 
 def ask_everything(world: World, client: holyroute.Client) -> None:
@@ -283,6 +329,17 @@ def ask_nobody(world: World) -> None:
         world.straw.error("client, gone", raised.value)
 
 
+def ask_with_the_key_in_the_prompt(world: World, client: holyroute.Client) -> None:
+    """What somebody writes into a prompt goes to the model, and is neither logged, traced nor parked."""
+    prompt = f"Why does {world.key} not work?"
+    for step in ("ok", 503):
+        world.a.always("*", step)
+        answer = client.ask(prompt, models=["ma"], temperature=0, on_failure="queue")
+        world.straw.add("client, key in the prompt", answer, repr(answer.ticket))
+        world.straw.trace("client, key in the prompt", answer.trace)
+        _forgive(world)
+
+
 def _forgive(world: World) -> None:
     """No bench keeps the next trouble away."""
     world.router.guards.gates._benches.clear()
@@ -293,6 +350,7 @@ def test_a_configured_key(world: World, logged: pytest.LogCaptureFixture, tmp_pa
     client = holyroute.Client(router=world.router, queue=True)
     ask_everything(world, client)
     ask_nobody(world)
+    ask_with_the_key_in_the_prompt(world, client)
     world.a.heal()
     world.straw.add("queue, parked", *(path.read_bytes() for path in tmp_path.glob("queue.db*")))
     drained = client.queue.drain()
@@ -301,14 +359,17 @@ def test_a_configured_key(world: World, logged: pytest.LogCaptureFixture, tmp_pa
     hit = [client.ask(PROMPT, models=["ma"], temperature=0) for _ in range(2)][1]
     world.straw.add("client", repr(client), repr(hit), pickled(client))
     world.watched()
-    world.straw.add("log", logged.text, *(repr(vars(record)) for record in logged.records))
+    world.straw.add("log", *of_ours(logged))
     client.close()
     used = {header for seen in world.a.seen for header in seen.headers.values() if world.key in header}
 
     assert used == {f"Bearer {world.key}", world.key}
     assert drained.answered > 0
+    assert world.key not in logged.text  # of all loggers: urllib3 tells addresses, and no headers
     assert hit.cached
-    assert world.straw.places_of(world.key) == []
+    assert {alert.rule for alert in world.alerts} >= {"consecutive", "key"}
+    assert len(world.received) > 1
+    assert world.straw.places_of(*world.keys) == []
 
 
 @pytest.mark.parametrize("dialect", SCRIPTS)
@@ -338,13 +399,12 @@ def test_the_key_of_a_script(
     world.straw.add("session", repr(session), pickled(session), repr(session.routing_options))
     world.straw.add("queue", *(file.read_bytes() for file in tmp_path.glob("queue.db*")))
     world.watched()
-    ours = [record for record in logged.records if record.name.startswith("holyroute")]
-    world.straw.add("log", *(logged.handler.format(record) + repr(vars(record)) for record in ours))
+    world.straw.add("log", *of_ours(logged))
 
     assert any(own in value for seen in world.a.seen for value in seen.headers.values())
     assert [trace.cached for trace in hits if trace] == [None, "hit"]
-    assert world.straw.places_of(own, world.key) == []
-    assert world.shown.places_of(world.key) == []
+    assert world.straw.places_of(own, *world.keys) == []
+    assert world.shown.places_of(*world.keys) == []
 
 
 def post_everything(world: World, post: Callable[..., requests.Response]) -> None:

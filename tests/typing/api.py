@@ -8,6 +8,7 @@ import requests
 import holyroute
 from holyroute.core.completion import Completion, Usage
 from holyroute.core.trace import Trace
+from holyroute.monitoring.health import AlertNote, Health
 from holyroute.testing import FakeClock, Simulator
 
 client = holyroute.Client("holyroute.toml", task="simple_qa", time={"deadline": 30})
@@ -18,6 +19,15 @@ assert_type(answer.usage, Usage | None)
 assert_type(answer.cost_usd, Decimal | None)
 assert_type(answer.trace, Trace | None)
 assert_type(client.chat([{"role": "user", "content": "Hello"}], models=["a", "b"]), Completion)
+
+assert_type(client.health(), Health)
+assert_type(client.health_report(), str)
+
+
+@client.on_alert
+def page(alert: AlertNote) -> None:
+    """Told of every alert."""
+
 
 session = holyroute.Session(task="simple_qa", retries=holyroute.standard_retry())
 assert_type(session.post("https://api.example.com/v1/chat/completions", json={}), requests.Response)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -214,6 +215,26 @@ def test_a_window_of_its_own() -> None:
     assert world.heard() == [("error_rate", "began")]
 
 
+def test_threads_lose_nothing(world: World) -> None:
+    """Eight threads at once: every call is counted once, whoever adds up, and each rule is told once."""
+
+    def call(number: int) -> None:
+        for turn in range(500):
+            if turn % 10 == number:
+                world.fail(MB)
+            else:
+                world.answer(MA, seconds=0.0)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(call, range(8)))
+    told = world.heard()
+    counted = {target.name: facts["total"] for target, facts in world.monitor.targets().items() if target}
+
+    assert (counted["ma"].count, counted["ma"].answers) == (3_600, 3_600)
+    assert (counted["mb"].count, counted["mb"].errors) == (400, 400)
+    assert sorted(told) == [("consecutive", "began"), ("error_rate", "began")]
+
+
 def test_subjects_are_told_apart(world: World) -> None:
     """What one model has is not what another has."""
     world.fail(MA, times=3)
@@ -252,7 +273,7 @@ def test_a_rejected_key(world: World) -> None:
     others = list(world.told)
     world.monitor(BenchEnded(MA, "credential", "KEY_A"))
 
-    assert [note.subject for note in began] == ["the key in KEY_A for https://a.example/v1"]
+    assert [note.subject for note in began] == ["the key in KEY_A for a.example"]
     assert began[0].message == "key rejected; left alone for 300 s"
     assert others == began
     assert world.heard() == [("key", "began"), ("key", "ended")]
