@@ -15,6 +15,7 @@ from holyroute.cli.ask import ask
 from holyroute.cli.bench import bench
 from holyroute.cli.config import config
 from holyroute.cli.demo import demo
+from holyroute.cli.health import health
 from holyroute.cli.models import models
 from holyroute.cli.output import Failure, Misuse
 from holyroute.cli.queue import queue
@@ -56,7 +57,7 @@ def app() -> None:
     """
 
 
-for command in (ask, bench, config, demo, models, queue, run, simulate):
+for command in (ask, bench, config, demo, health, models, queue, run, simulate):
     app.add_command(command)
 
 
