@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from holyroute.core.call import Selection
+from holyroute.core.call import Call, Selection
 from holyroute.exceptions import InvalidItem, SecretInPayload
 
 if TYPE_CHECKING:
@@ -87,6 +88,21 @@ def decode(payload: bytes, key: str | None = None) -> ParkedCall:
         return ParkedCall(selection=Selection(**selection), key=key, **content)
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a parked call: {error!r}") from None
+
+
+def group_of(call: ParkedCall) -> int:
+    """Fingerprint of whom a call may be asked of, the same for all that were parked with the same route and needs.
+
+    Made of nothing but the call, so that it does not depend on who parks it; a number, so that no flipped byte makes it
+    something that cannot be asked for.
+    """
+    named = Call(model=call.model, body=call.body, selection=call.selection, deadline=0.0, connect=0.0, read=0.0)
+    try:
+        needs = sorted(named.needs)
+    except TypeError:  # no list of messages; whoever replays it will say so
+        needs = []
+    route = json.dumps([call.model, asdict(call.selection), needs])
+    return int.from_bytes(hashlib.blake2b(route.encode(), digest_size=8).digest(), signed=True)
 
 
 def encode_result(result: Any, secrets: Iterable[str]) -> bytes:

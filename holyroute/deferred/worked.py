@@ -182,13 +182,13 @@ class Run:
         """Replay until something is so, or somebody stops it; then wait for what is under way."""
         try:
             while not self.stopping:
-                leased, works = self.replayer.take()
+                found, works = self.replayer.take()
                 for work in works:
                     self._start(work)
-                if not leased and not self.replayer.in_flight and is_over():
+                if not found and not self.replayer.in_flight and is_over():
                     break
                 self.replayer.renew()
-                self.wait(self._seconds(idle=not leased))
+                self.wait(self._seconds(idle=not found))
         finally:
             self._finish()
 

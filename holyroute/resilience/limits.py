@@ -64,7 +64,7 @@ class Limiters:
         self, limiters: tuple[RateLimiter, ...], tokens: int, call: Call, max_wait: float
     ) -> tuple[Pass, ...] | Refused:
         """Pass all of them or none; waits at most some seconds in all, and not for a caller who has left."""
-        priority = Priority.BATCH if call.background else Priority.LIVE
+        priority = Priority.QUEUE if call.replayed else Priority.BATCH if call.background else Priority.LIVE
         give_up = self._clock.now() + max_wait
         passed: list[Pass] = []
         try:

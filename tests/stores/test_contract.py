@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     Make = Callable[..., QueueStore]
 
 
-def item(text: str | bytes = "a", key: str | None = None, delay: float = 0.0) -> NewItem:
+def item(text: str | bytes = "a", key: str | None = None, delay: float = 0.0, group: int = 0) -> NewItem:
     payload = text.encode() if isinstance(text, str) else text
-    return NewItem(payload=payload, digest=hashlib.blake2b(payload).hexdigest(), key=key, delay=delay)
+    return NewItem(payload=payload, digest=hashlib.blake2b(payload).hexdigest(), key=key, delay=delay, group=group)
 
 
 def lease_one(store: QueueStore, seconds: float = 100.0) -> Leased:
@@ -147,6 +147,64 @@ def test_no_more_than_asked_for(store: QueueStore) -> None:
         store.put(item(str(number)))
 
     assert [len(store.lease(2, 100)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_groups_of_which_something_is_due(store: QueueStore, clock: FakeClock) -> None:
+    """Each once, in the order in which they were due; what is lent, over or not due yet makes none."""
+    for text, delay, group in (("late", 10, 7), ("a", 2, -5), ("b", 1, 2**63 - 1), ("c", 2, -5), ("d", 0, -(2**63))):
+        store.put(item(text, delay=delay, group=group))
+    at_once = store.groups()
+    lease_one(store, 100)
+    clock.advance(5)
+    then = store.groups()
+    clock.advance(5)
+
+    assert at_once == [-(2**63)]
+    assert then == [2**63 - 1, -5]
+    assert store.groups() == [2**63 - 1, -5, 7]
+
+
+def test_groups_are_told_when_order_is_made(make: Make, clock: FakeClock) -> None:
+    """An item whose worker died counts again, and one that waited too long does not."""
+    store = make(ttl=1_000)
+    store.put(item("a", group=1))
+    lease_one(store, 500)
+    store.put(item("b", group=2))
+    before = store.groups()
+    clock.advance(500)
+    after = store.groups()
+    clock.advance(500)
+
+    assert (before, after) == ([2], [2, 1])
+    assert store.groups() == []
+    assert store.stats().dead == 2
+
+
+def test_a_group_shows_its_next_item(store: QueueStore) -> None:
+    """Without lending it; a group of which nothing waits has none to show."""
+    store.put(item("later", delay=10, group=1))
+    store.put(item("next", group=1))
+    store.put(item("other", group=2))
+    store.lease(1, 100, {2: 1})
+
+    assert store.sample(1) == b"next"
+    assert store.sample(2) is store.sample(3) is None
+    assert store.stats().ready == 2
+
+
+def test_only_what_is_wanted_of_a_group(store: QueueStore, clock: FakeClock) -> None:
+    """Of each group its share at most, of all together the limit, first due first; of no other group anything."""
+    for number in range(12):
+        store.put(item(f"{number}", group=number % 3))
+        clock.advance(1)
+
+    lent = [[leased.payload for leased in store.lease(limit, 100, shares)] for limit, shares in (
+        (10, {1: 2, 2: 1}), (2, {1: 5, 2: 5}), (10, {}), (10, {1: 0, 8: 3}), (10, {2: 5, 1: 5}),
+    )]  # fmt: skip
+    rest = store.lease(10, 100)
+
+    assert lent == [[b"1", b"2", b"4"], [b"5", b"7"], [], [], [b"8", b"10", b"11"]]
+    assert [(leased.payload, leased.group) for leased in rest] == [(b"0", 0), (b"3", 0), (b"6", 0), (b"9", 0)]
 
 
 def test_nobody_else_gets_a_lent_item(store: QueueStore) -> None:
@@ -471,6 +529,9 @@ def test_no_operation_walks_through_all_items(clock: FakeClock) -> None:
     for number in range(4):
         store.put(item(str(number), key=str(number) if number % 2 else None))
     done, dead, back = store.lease(3, 100)
+    store.groups()
+    store.sample(0)
+    store.lease(1, 100, {0: 1, 1: 1})
     store.renew(done.id, done.token, 100)
     store.complete(done.id, done.token, b"1")
     store.bury(dead.id, dead.token, "cause")
@@ -483,7 +544,11 @@ def test_no_operation_walks_through_all_items(clock: FakeClock) -> None:
     store.purge(0, dead=True)
     store.stats()
     db.set_trace_callback(None)
-    asked = {one for one in statements if one.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"} and "item" in one}
+    asked = {
+        one
+        for one in statements
+        if one.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"} and "item" in one
+    }
     plans = {one: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {one}")] for one in asked}
     store.close()
 
