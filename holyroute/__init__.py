@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from holyroute.installation import install as install
     from holyroute.installation import installed as installed
     from holyroute.installation import uninstall as uninstall
+    from holyroute.queueing import handler as handler
     from holyroute.queueing import parking as parking
     from holyroute.sessions import RoutingMixin as RoutingMixin
     from holyroute.sessions import Session as Session
@@ -105,6 +106,7 @@ _HOMES = {
     **dict.fromkeys(("RoutingMixin", "Session", "session", "standard_retry"), "holyroute.sessions"),
     **dict.fromkeys(("install", "installed", "uninstall"), "holyroute.installation"),
     **dict.fromkeys(("direct", "routing", "trace_of"), "holyroute.context"),
+    **dict.fromkeys(("handler", "parking"), "holyroute.queueing"),
     **dict.fromkeys(("Completion", "Usage"), "holyroute.core.completion"),
     **dict.fromkeys(("CompletionStream", "Delta"), "holyroute.completing"),
     "CancelToken": "holyroute.core.cancel",
@@ -114,7 +116,6 @@ _HOMES = {
     "Ticket": "holyroute.core.ticket",
     "Trace": "holyroute.core.trace",
     "load": "holyroute.config.load",
-    "parking": "holyroute.queueing",
 }
 _OWN_MODULES = ("api", "exceptions", "sessions", "simulator", "testing")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holyroute.cli.draining import drained, load_handlers
 from holyroute.cli.output import NONE, Failure, config_option, json_option, show, show_json, show_table
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from holyroute.client import Client
     from holyroute.deferred.queue import Item
-    from holyroute.deferred.worked import WorkedQueue
 
 _PROMPT = 40  # characters that a table shows
 
@@ -158,34 +156,37 @@ def repair(path: str | None, file: str | None, *, as_json: bool) -> None:
 
 @_command("drain", "Replay the calls that wait.")
 @click.option("--until-empty", is_flag=True, help="Wait for those that are not due, and for providers that are down.")
-def drain(path: str | None, file: str | None, *, as_json: bool, until_empty: bool) -> None:
+@click.option(
+    "--handlers",
+    "modules",
+    metavar="MODULE",
+    multiple=True,
+    help="Import a module that registers handlers, @holyroute.handler(NAME); may be given again.",
+)
+def drain(path: str | None, file: str | None, *, as_json: bool, until_empty: bool, modules: tuple[str, ...]) -> None:
     """Replay what is due and may be asked now, then end: for cron. Exit code 1 if a call was given up.
 
-    Several at once are fine. SIGTERM and Ctrl-C stop it: calls under way get ten seconds, then go back untried.
+    Several at once are fine. SIGTERM and Ctrl-C stop it: calls under way get ten seconds, then go back untried; a
+    second signal calls them off at once. Answers are recorded, and then handed to the handler that a call names.
     """
+    load_handlers(modules)
     with _opened(path, file) as client:
-        with _stopped_by_signals(client.queue):
-            progress = client.queue.drain(until_empty=until_empty)
+        progress, interrupted = drained(client.queue, until_empty=until_empty)
         waiting = client.queue.stats().ready
     if as_json:
         show_json({**asdict(progress), "waiting": waiting})
     else:
-        show(f"answered {progress.answered}, given up {progress.dead}, still waiting {waiting}")
+        unhandled = f", handlers failed {progress.unhandled}" if progress.unhandled else ""
+        show(f"answered {progress.answered}, given up {progress.dead}{unhandled}, still waiting {waiting}")
+    if interrupted:
+        raise KeyboardInterrupt
+    failures = []
     if progress.dead:
-        raise Failure(f"{progress.dead} calls were given up: see `holyroute queue dead`")
-
-
-@contextmanager
-def _stopped_by_signals(worked: WorkedQueue) -> Iterator[None]:
-    def stop(*_: object) -> None:  # in a thread: what was interrupted may hold the queue's locks
-        threading.Thread(target=worked.stop, daemon=True).start()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        failures.append(f"{progress.dead} calls were given up: see `holyroute queue dead`")
+    if progress.unhandled:
+        failures.append(f"{progress.unhandled} answers are recorded, but their handlers failed")
+    if failures:
+        raise Failure("\n".join(failures))
 
 
 def _chosen(ids: tuple[str, ...], *, everything: bool) -> tuple[str, ...] | None:

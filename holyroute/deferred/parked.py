@@ -52,7 +52,7 @@ def encode(call: ParkedCall, largest: int, secrets: Iterable[str]) -> bytes:
         if not isinstance(mapping, Mapping):
             raise InvalidItem(f"{name}: expected a JSON object, got {type(mapping).__name__}")
     for name, text in (("handler", call.handler), ("key", call.key)):
-        _check_name(name, text)
+        check_name(name, text)
     content = {
         "body": dict(call.body),
         "model": call.model,
@@ -136,8 +136,13 @@ def _written(secret: str) -> str:
     return json.dumps(secret, ensure_ascii=False)[1:-1]
 
 
-def _check_name(name: str, text: object) -> None:
-    if text is None:
+def check_name(name: str, text: object, *, optional: bool = True) -> None:
+    """Whether something can be the key or the handler of a call.
+
+    Raises:
+        InvalidItem: It cannot.
+    """
+    if text is None and optional:
         return
     if not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= LONGEST_NAME:
         raise InvalidItem(f"{name}: expected 1 to {LONGEST_NAME} printable characters")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from holyroute.core import verdicts
 from holyroute.core.call import Call
 from holyroute.core.cancel import CancelToken
 from holyroute.deferred.groups import Groups
+from holyroute.deferred.handlers import Delivered
 from holyroute.deferred.ramp import backoff
 from holyroute.exceptions import QueueError
 
@@ -25,27 +26,17 @@ if TYPE_CHECKING:
 
     from holyroute.core.outcome import Outcome
     from holyroute.deferred.groups import Group
+    from holyroute.deferred.handlers import Handler
     from holyroute.deferred.parked import ParkedCall
     from holyroute.deferred.queue import Lease, RetryQueue
     from holyroute.engine.router import Router
 
     Send = Callable[[Call, str], Outcome]  # a call, and the idempotency key to send along
-    Handler = Callable[["Delivered"], object]
 
 logger = logging.getLogger("holyroute")
 
 REST = 1.0  # seconds after an outage of which nobody said how long it lasts
 AGAIN, LONGEST = 1.0, 60.0  # seconds until a call is taken up again that came when its group was busy or down
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """The answer to a parked call, for the handler that it named. It is recorded already."""
-
-    id: str  # of the ticket
-    key: str | None
-    result: Mapping[str, Any] = field(repr=False)
-    metadata: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(slots=True)
