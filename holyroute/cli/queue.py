@@ -28,10 +28,18 @@ def queue() -> None:
 
 
 @contextmanager
-def _opened(path: str | None, file: str | None) -> Iterator[Client]:
+def _opened(path: str | None, file: str | None, *, or_empty: bool = True) -> Iterator[Client]:
+    """A client with the queue; whoever only looks makes no file, and sees an empty queue where there is none."""
     from holyroute.client import Client
 
     with Client(path, queue=True if file is None else file) as client:
+        if client.queue.exists():
+            yield client
+            return
+        if not or_empty:
+            raise Failure(f"{client.queue.name}: no queue is there")
+        show(f"holyroute: {client.queue.name}: no queue is there yet", err=True)
+    with Client(path, queue=":memory:") as client:
         yield client
 
 
@@ -122,17 +130,21 @@ def stats(path: str | None, file: str | None, *, as_json: bool) -> None:
     if as_json:
         show_json(asdict(found))
         return
-    show_table(
-        ["waiting", "leased", "answered", "dead", "bytes", "next"],
-        [[*map(str, (found.ready, found.leased, found.done, found.dead, found.size)), _when(found.next_at)]],
-        left=0,
-    )
+    figures = {
+        "waiting": found.ready,
+        "leased": found.leased,
+        "answered": found.done,
+        "dead": found.dead,
+        "bytes": found.size,
+    }
+    rows = [[name, str(value)] for name, value in figures.items()]
+    show_table(["what", "how many"], [*rows, ["next", _when(found.next_at)]])
 
 
 @_command("check", "Read everything, checksums included.")
 def check(path: str | None, file: str | None, *, as_json: bool) -> None:
     """Read the whole queue; exit code 1 if anything is damaged."""
-    with _opened(path, file) as client:
+    with _opened(path, file, or_empty=False) as client:
         problems = client.queue.check()
     if as_json:
         show_json({"problems": problems})
@@ -145,7 +157,7 @@ def check(path: str | None, file: str | None, *, as_json: bool) -> None:
 @_command("repair", "Salvage what a damaged queue holds.")
 def repair(path: str | None, file: str | None, *, as_json: bool) -> None:
     """Salvage what can be read into a new file; the damaged one stays beside it."""
-    with _opened(path, file) as client:
+    with _opened(path, file, or_empty=False) as client:
         found = client.queue.repair()
     if as_json:
         show_json(asdict(found))
@@ -178,6 +190,8 @@ def drain(path: str | None, file: str | None, *, as_json: bool, until_empty: boo
     else:
         unhandled = f", handlers failed {progress.unhandled}" if progress.unhandled else ""
         show(f"answered {progress.answered}, given up {progress.dead}{unhandled}, still waiting {waiting}")
+        if progress.cause:
+            show(f"last cause: {progress.cause}")
     if interrupted:
         raise KeyboardInterrupt
     failures = []

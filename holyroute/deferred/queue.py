@@ -223,7 +223,7 @@ class RetryQueue:
             try:
                 call = parked.decode(leased.payload, leased.key)
             except ValueError as error:
-                self._store.bury(leased.id, leased.token, self._cause(f"cannot be read: {error}"))
+                self._store.bury(leased.id, leased.token, self.masked(f"cannot be read: {error}"))
                 continue
             counts = (leased.attempts, leased.leases)
             found.append(Lease(leased.id, leased.token, call, leased.group, *counts, seconds, renew_at))
@@ -256,7 +256,7 @@ class RetryQueue:
             retry_after: seconds to wait at least; the back-off counts where it is longer.
         """
         delay = max(retry_after, backoff(self.settings, lease.leases))
-        return self._store.retry(lease.id, lease.token, delay=delay, error=self._cause(cause), counts=counts_as_attempt)
+        return self._store.retry(lease.id, lease.token, delay=delay, error=self.masked(cause), counts=counts_as_attempt)
 
     def postpone(self, lease: Lease, delay: float = 0.0) -> bool:
         """Give a call back untried, because an outage was found after it was leased; False: the lease was lost."""
@@ -264,7 +264,7 @@ class RetryQueue:
 
     def bury(self, lease: Lease, cause: str) -> bool:
         """Give a call up at once, because no attempt can help; False: the lease was lost."""
-        return self._store.bury(lease.id, lease.token, self._cause(cause))
+        return self._store.bury(lease.id, lease.token, self.masked(cause))
 
     # --- keeping house ---
 
@@ -307,11 +307,21 @@ class RetryQueue:
         """Salvage what can be read; what was there before is kept under another name."""
         return self._store.repair()
 
+    def exists(self) -> bool:
+        """Whether there is anything to look at; a file is made when something is first parked in it, or replayed."""
+        return self._store.exists()
+
+    @property
+    def name(self) -> str:
+        """Where it lies, for messages."""
+        return self._store.name
+
     def close(self) -> None:
         """Let go of the store; a queue in memory is forgotten."""
         self._store.close()
 
-    def _cause(self, text: str) -> str:
+    def masked(self, text: str) -> str:
+        """A cause as it is written down: keys in it are masked, and it is cut to 500 characters."""
         return parked.cause_of(text, self._secrets())
 
 

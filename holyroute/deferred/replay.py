@@ -19,7 +19,7 @@ from holyroute.core.cancel import CancelToken
 from holyroute.deferred.groups import Groups
 from holyroute.deferred.handlers import Delivered
 from holyroute.deferred.ramp import backoff
-from holyroute.exceptions import QueueError
+from holyroute.exceptions import QueueError, QueueFull, QueueUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("holyroute")
 
 REST = 1.0  # seconds after an outage of which nobody said how long it lasts
+KEEPING, LONGEST_WAIT = 10, 10.0  # times that an answer is tried to be recorded, and seconds between them: a minute
 AGAIN, LONGEST = 1.0, 60.0  # seconds until a call is taken up again that came when its group was busy or down
 
 
@@ -48,6 +49,7 @@ class Progress:
     postponed: int = 0  # nobody could answer yet
     lost: int = 0  # leases that ran out: somebody else has, or had, the call
     unhandled: int = 0  # answered and recorded, but the handler raised
+    cause: str = ""  # the latest of calls that were not answered
 
 
 @dataclass(slots=True, eq=False)
@@ -232,7 +234,7 @@ class Replayer:
     def _deliver(self, work: Work, result: dict[str, Any]) -> None:
         """Record an answer; only then its handler is told."""
         lease, name = work.lease, work.lease.call.handler
-        recorded = self.queue.complete(lease, result)
+        recorded = self._keep(work, result)
         self._count("done" if recorded else None)
         if not recorded or name is None:
             return
@@ -243,7 +245,23 @@ class Replayer:
             self._count("unhandled")
             logger.exception("handler %r failed for parked call %s, whose answer is recorded", name, lease.id)
 
+    def _keep(self, work: Work, result: dict[str, Any]) -> bool:
+        """Record an answer. It was paid for: a full disk or a busy file is given some time, unless the replay stops."""
+        import tenacity
+
+        token = work.call.cancel
+        assert token is not None
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((QueueFull, QueueUnavailable)),
+            wait=tenacity.wait_exponential(max=LONGEST_WAIT),
+            stop=lambda state: token.cancelled or state.attempt_number >= KEEPING,
+            sleep=self._router.clock.sleep,
+            reraise=True,
+        )
+        return retrying(self.queue.complete, work.lease, result)
+
     def _fail(self, lease: Lease, cause: str, *, at_fault: bool, retry_after: float = 0.0) -> None:
+        self.progress.cause = self.queue.masked(cause)
         self._count(self.queue.fail(lease, cause, counts_as_attempt=at_fault, retry_after=retry_after))
 
     def _count(self, state: str | None) -> None:

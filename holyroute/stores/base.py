@@ -85,6 +85,11 @@ class Repair:
 class QueueStore(Protocol):
     """Items that wait, are lent, and end as done or dead."""
 
+    name: str  # for messages
+
+    def exists(self) -> bool:
+        """Whether it was made; everything else makes it."""
+
     def put(self, new: NewItem) -> tuple[str, bool]:
         """Keep an item durably: its id, and whether it is new.
 

@@ -56,7 +56,7 @@ def test_the_command_line_looks_after_the_queue(cli: Any) -> None:
     assert [item["id"] for item in listed] == [ticket.id]
     assert ticket.id in table
     assert f"ma: {PROMPT}" in table
-    assert drained == {"answered": 1, "dead": 0, "postponed": 0, "lost": 0, "unhandled": 0, "waiting": 0}
+    assert drained == {"answered": 1, "dead": 0, "postponed": 0, "lost": 0, "unhandled": 0, "cause": "", "waiting": 0}
     assert shown["result"]["content"] == f"Answer to: {PROMPT}"
     assert json.loads(cli("stats", "--json").stdout)["done"] == 1
     assert cli("check").exit_code == cli("repair").exit_code == 0
@@ -116,6 +116,68 @@ def test_a_second_signal_calls_off_what_is_under_way(a: Simulator, cli: Any) -> 
         assert drain.returncode == 130
         assert shown == b"answered 0, given up 0, still waiting 1\n"
         assert (item.state, item.attempts) == ("ready", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["list"], 0),
+        (["dead"], 0),
+        (["stats"], 0),
+        (["drain", "--until-empty"], 0),
+        (["purge"], 0),
+        (["retry", "--all"], 0),
+        (["requeue", "nobody"], 1),
+        (["show", "nobody"], 1),
+        (["check"], 1),
+        (["repair"], 1),
+    ],
+)
+def test_whoever_looks_makes_no_queue(cli: Any, tmp_path: Path, words: list[str], code: int) -> None:
+    """A wrong name is told from an empty queue, and no file appears; cron may drain before anything was parked."""
+    done = cli(*words, "--file", str(tmp_path / "typo" / "queue.db"))
+
+    assert done.exit_code == code
+    assert "typo/queue.db: no queue is there" in done.stderr
+    assert not (tmp_path / "typo").exists()
+
+
+def test_what_is_left_of_a_queue_is_no_empty_one(cli: Any, tmp_path: Path) -> None:
+    """A journal without its file, a folder that is none: damage, not a queue that was never made."""
+    (tmp_path / "gone.db-journal").touch()
+    (tmp_path / "file").touch()
+    gone = cli("list", "--file", str(tmp_path / "gone.db"))
+    nowhere = cli("list", "--file", str(tmp_path / "file" / "queue.db"))
+
+    assert gone.exit_code == nowhere.exit_code == 1
+    assert "the file is gone, but its journal gone.db-journal is there" in gone.stderr
+    assert "Not a directory" in nowhere.stderr
+
+
+def test_a_drain_says_why_calls_still_wait(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key nobody can answer, and nothing is lost: the summary has the cause, for people and programs."""
+    monkeypatch.delenv("KEY_A")
+    with holyroute.Client(cli.config) as client:
+        client.submit(PROMPT, model="ma")
+    shown = cli("drain")
+    cli("retry", "--all")
+    told = json.loads(cli("drain", "--json").stdout)
+
+    assert (shown.exit_code, shown.stdout.splitlines()) == (
+        0,
+        ["answered 0, given up 0, still waiting 1", "last cause: ma at a: not asked, no credential: set KEY_A"],
+    )
+    assert (told["waiting"], told["cause"]) == (1, "ma at a: not asked, no credential: set KEY_A")
+
+
+def test_figures_fit_a_narrow_terminal(cli: Any) -> None:
+    """One a line, each with its name."""
+    with holyroute.Client(cli.config) as client:
+        client.submit(PROMPT, model="ma")
+    rows = [line.split() for line in cli("stats").stdout.splitlines()]
+
+    assert rows[:3] == [["what", "how", "many"], ["waiting", "1"], ["leased", "0"]]
+    assert [row[0] for row in rows[3:]] == ["answered", "dead", "bytes", "next"]
 
 
 # --- handlers ---------------------------------------------------------------------------------------------------------

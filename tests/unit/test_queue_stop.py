@@ -1,4 +1,4 @@
-"""How a replay ends: signals, hung handlers, and whoever is in a hurry."""
+"""How a replay ends: signals, hung handlers, whoever is in a hurry, and disks that are full."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from holyroute.deferred.parked import ParkedCall
 from holyroute.deferred.queue import open_store
 from holyroute.deferred.worked import WorkedQueue
 from holyroute.engine.router import Router
+from holyroute.exceptions import QueueFull
+from holyroute.stores.memory import MemoryStore
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from queue_outage import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from holyroute.core.call import Call
     from holyroute.core.outcome import Outcome
@@ -155,3 +157,47 @@ def test_ignored_signals_stay_ignored() -> None:
 
     assert heard == [signal.SIGTERM, signal.SIGINT]
     assert signal.getsignal(signal.SIGTERM) is term
+
+
+class FullStore(MemoryStore):
+    """Keeps no answer until it was asked often enough."""
+
+    refuses = 0
+    refused: Callable[[], None] | None = None
+
+    def complete(self, item_id: str, token: str, result: bytes) -> bool:
+        """As a disk on which somebody makes room."""
+        if self.refuses:
+            self.refuses -= 1
+            if self.refused is not None:
+                self.refused()
+            raise QueueFull("the disk is full")
+        return super().complete(item_id, token, result)
+
+
+@pytest.mark.parametrize(("refuses", "answered"), [(9, 1), (10, 0)])
+def test_an_answer_that_cannot_be_kept_is_not_dropped_at_once(refuses: int, answered: int) -> None:
+    """It was paid for: somebody has a minute to make room. Then its lease ends, and it is asked for again."""
+    world = World(back_after=0.0)
+    store = world.queue._store = FullStore(world.queue.settings, world.clock)
+    store.refuses = refuses
+    world.park(1)
+    progress = world.queue.drain()
+
+    assert (progress.answered, world.asked_up) == (answered, 1)
+    assert 60.0 < sum(world.clock.slept) < 120.0
+    assert (store.stats().done, store.stats().leased) == (answered, 1 - answered)
+
+
+def test_whoever_stops_does_not_wait_for_a_full_disk() -> None:
+    """A call that was called off tries once."""
+    world = World(back_after=0.0)
+    store = world.queue._store = FullStore(world.queue.settings, world.clock)
+    store.refuses = 10
+    world.park(1)
+    run = world.queue._run()
+    _, works = run.replayer.take()
+    store.refused = run.replayer.cancel
+    run.replayer.work(works[0])
+
+    assert store.refuses == 9
