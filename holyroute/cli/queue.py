@@ -67,7 +67,8 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of them
 def list_waiting(path: str | None, file: str | None, *, as_json: bool, limit: int) -> None:
     """Show the calls that wait or are being replayed, the next one first."""
     with _opened(path, file) as client:
-        _show_items(client.queue.waiting(limit), as_json=as_json)
+        stats = client.queue.stats()
+        _show_items(client.queue.waiting(limit), stats.ready + stats.leased, as_json=as_json)
 
 
 @_command("dead", "Show the calls that were given up.")
@@ -75,7 +76,7 @@ def list_waiting(path: str | None, file: str | None, *, as_json: bool, limit: in
 def dead(path: str | None, file: str | None, *, as_json: bool, limit: int) -> None:
     """Show the calls that were given up, the latest first, each with the cause."""
     with _opened(path, file) as client:
-        _show_items(client.queue.dead(limit), as_json=as_json)
+        _show_items(client.queue.dead(limit), client.queue.stats().dead, as_json=as_json)
 
 
 @_command("show", "Show one call, and its answer.")
@@ -218,15 +219,22 @@ def _tell(what: str, count: int, chosen: tuple[str, ...] | None, *, as_json: boo
         raise Failure(f"{len(set(chosen)) - count} of the tickets are unknown, or not in that state")
 
 
-def _show_items(items: list[Item], *, as_json: bool) -> None:
+def _show_items(items: list[Item], of: int, *, as_json: bool) -> None:
     if as_json:
         show_json([_record(item) for item in items])
         return
     rows = [
-        [item.id, item.state, str(item.attempts), _when(item.created), _asked(item), item.error or NONE]
+        [item.id, item.state, str(item.attempts), _when(item.created), _asked(item), _harmless(item.error or NONE)]
         for item in items
     ]
     show_table(["ticket", "state", "attempts", "parked", "asked", "cause"], rows, left=6)
+    if len(items) < of:
+        show(f"{len(items)} of {of}: --limit shows more")
+
+
+def _harmless(text: str) -> str:
+    """On one line, without what would steer a terminal: prompts and causes are other people's."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _asked(item: Item) -> str:
@@ -237,7 +245,7 @@ def _asked(item: Item) -> str:
     who = item.call.model or ", ".join(selection.models or ()) or selection.task or "default route"
     messages = item.call.body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else {}
-    text = " ".join(str(last.get("content") if isinstance(last, dict) else last).split())
+    text = _harmless(str(last.get("content") if isinstance(last, dict) else last))
     return f"{who}: {text if len(text) <= _PROMPT else text[:_PROMPT] + '…'}"
 
 

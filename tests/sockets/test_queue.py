@@ -100,6 +100,19 @@ def test_failures_as_values_carry_the_ticket(a: Simulator, b: Simulator, client:
     assert client.queue.get(answer.ticket.id).state == "ready"  # type: ignore[union-attr]
 
 
+def test_what_has_failed_waits_a_little(a: Simulator, b: Simulator, client: holyroute.Client) -> None:
+    """What failed together is not asked again together; what was only submitted is due at once."""
+    fail(a, b)
+    failed = client.ask(PROMPT, on_failure="queue").ticket
+    assert failed is not None
+    waits = [
+        client.queue.get(one.id).not_before - client.queue.get(one.id).created for one in (failed, client.submit("x"))
+    ]
+
+    assert 0.0 < waits[0] <= 30.0
+    assert waits[1] == 0.0
+
+
 def test_a_loop_of_retries_parks_one_call(a: Simulator, b: Simulator, client: holyroute.Client) -> None:
     """A script that tries again and again has one ticket."""
     fail(a, b)

@@ -110,7 +110,7 @@ def test_a_second_signal_calls_off_what_is_under_way(a: Simulator, cli: Any) -> 
             assert a.wait_for(1)
             drain.send_signal(signal.SIGTERM)
             drain.send_signal(signal.SIGINT)
-            shown, _ = drain.communicate(timeout=15)
+            shown, _ = drain.communicate(timeout=8)  # less than the grace after one
         item = client.queue.get(ticket.id)
 
         assert drain.returncode == 130
@@ -178,6 +178,28 @@ def test_figures_fit_a_narrow_terminal(cli: Any) -> None:
 
     assert rows[:3] == [["what", "how", "many"], ["waiting", "1"], ["leased", "0"]]
     assert [row[0] for row in rows[3:]] == ["answered", "dead", "bytes", "next"]
+
+
+def test_other_peoples_text_does_not_steer_the_terminal(cli: Any) -> None:
+    """Escape sequences of a prompt are not shown as such; JSON has them escaped."""
+    with holyroute.Client(cli.config) as client:
+        client.submit("\x1b[2J\x1b]0;title\x07 hi\r\nthere", model="ma")
+    shown = cli("list")
+
+    assert "ma: [2J ]0;title hi there" in shown.stdout
+    assert shown.stdout.count("\n") == 2
+    assert "\x1b" not in shown.stdout + cli("list", "--json").stdout
+
+
+def test_a_list_says_that_it_is_not_all(cli: Any) -> None:
+    """A hundred by default, or as many as wanted, of all there are."""
+    with holyroute.Client(cli.config) as client:
+        for number in range(3):
+            client.submit(f"{number}", model="ma")
+    some, everything = cli("list", "--limit", "2").stdout, cli("list").stdout
+
+    assert some.splitlines()[-1] == "2 of 3: --limit shows more"
+    assert "--limit" not in everything
 
 
 # --- handlers ---------------------------------------------------------------------------------------------------------

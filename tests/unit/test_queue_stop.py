@@ -72,17 +72,17 @@ def test_a_replay_hears_signals_that_do_not_wake_it(queue: WorkedQueue) -> None:
     """Who drains in the main thread and waits for the next look can be interrupted all the same."""
     run = queue._run()
     with pytest.raises(_InterruptedError):
-        run.wait(19.0)
+        run.wait(60.0)
 
 
 @pytest.mark.usefixtures("_unheard")
 def test_whoever_stops_a_replay_hears_signals_that_do_not_wake_it(queue: WorkedQueue) -> None:
     """Also while the replay takes its time to end."""
     over = threading.Event()
-    queue._thread = threading.Thread(target=over.wait)
+    queue._thread = threading.Thread(target=over.wait, daemon=True)
     queue._thread.start()
     with pytest.raises(_InterruptedError):
-        queue.stop(grace=19.0)
+        queue.stop(grace=60.0)
     over.set()
 
 
@@ -91,7 +91,7 @@ def test_whoever_waits_for_an_answer_hears_signals_that_do_not_wake_it(queue: Wo
     """A ticket looks every second at most."""
     ticket = queue.put(ParkedCall(body={"messages": []}, model="m"))
     with pytest.raises(_InterruptedError):
-        ticket.result(timeout=19.0)
+        ticket.result(timeout=60.0)
 
 
 def test_what_does_not_end_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
