@@ -64,10 +64,6 @@ _BACK = f"state='ready', not_before=:at, error=coalesce(:error, error), attempts
 _RECORD = f"SELECT {', '.join(RECORD)}, crc FROM item"
 
 
-# The state stands in the text: an index for one state is not found for a bound value.
-_WAITING = f"{_RECORD} WHERE state='{{}}' ORDER BY not_before, seq LIMIT ?"
-
-
 class SqlStore:
     """What both stores have in common; they differ in where a connection comes from."""
 
@@ -165,7 +161,8 @@ class SqlStore:
     def waiting(self, limit: int) -> list[Record]:
         """Items that wait or are lent, the next one first."""
         with self._reading() as db:
-            rows = [row for state in ("leased", "ready") for row in db.execute(_WAITING.format(state), (limit,))]
+            of_state = f"{_RECORD} WHERE state=? ORDER BY not_before, seq LIMIT ?"
+            rows = [row for state in ("leased", "ready") for row in db.execute(of_state, (state, limit))]
             return [_record(row) for row in rows[:limit]]
 
     def hasten(self, ids: list[str] | None) -> int:
@@ -187,7 +184,7 @@ class SqlStore:
 
     def purge(self, older_than: float, *, dead: bool) -> int:
         """Delete what is over; see `QueueStore`."""
-        state = "dead" if dead else "done"  # in the text, as above
+        state = "dead" if dead else "done"  # in the text: an index for one state is not found for a bound value
         with self._writing() as (db, now):
             return db.execute(f"DELETE FROM item WHERE state='{state}' AND finished<=?", (now - older_than,)).rowcount
 
