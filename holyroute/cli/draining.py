@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holyroute.deferred.worked import WorkedQueue
 
 OURS = Path(__file__).parents[1]
-_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
 
 def load_handlers(modules: Iterable[str]) -> None:

@@ -91,7 +91,9 @@ def show_one(path: str | None, file: str | None, *, as_json: bool, ticket: str) 
         return
     for name, value in record.items():
         if value is not None:
-            click.echo(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+            click.echo(
+                f"{name}: {_harmless(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+            )
 
 
 @_command("retry", "Try waiting calls as soon as possible.")
@@ -177,7 +179,7 @@ def repair(path: str | None, file: str | None, *, as_json: bool) -> None:
     help="Import a module that registers handlers, @holyroute.handler(NAME); may be given again.",
 )
 def drain(path: str | None, file: str | None, *, as_json: bool, until_empty: bool, modules: tuple[str, ...]) -> None:
-    """Replay what is due and may be asked now, then end: for cron. Exit code 1 if a call was given up.
+    """Replay what is due and may be asked now, then end: for cron. Exit code 1: a call was given up, a handler failed.
 
     Several at once are fine. SIGTERM and Ctrl-C stop it: calls under way get ten seconds, then go back untried; a
     second signal calls them off at once. Answers are recorded, and then handed to the handler that a call names.
@@ -191,8 +193,8 @@ def drain(path: str | None, file: str | None, *, as_json: bool, until_empty: boo
     else:
         unhandled = f", handlers failed {progress.unhandled}" if progress.unhandled else ""
         show(f"answered {progress.answered}, given up {progress.dead}{unhandled}, still waiting {waiting}")
-        if progress.cause:
-            show(f"last cause: {progress.cause}")
+        if progress.cause and (waiting or progress.dead):
+            show(f"last cause: {_harmless(progress.cause)}")
     if interrupted:
         raise KeyboardInterrupt
     failures = []

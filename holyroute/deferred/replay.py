@@ -100,12 +100,15 @@ class Replayer:
 
     def take(self) -> tuple[bool, list[Work]]:
         """Lease what may be asked now: whether there was any, and those that can go, each to be handed to `work`."""
+        places = self._most - self.in_flight
+        if places <= 0:
+            return False, []
         self._waiting = self.queue.groups()
         for fingerprint in self._groups.unknown(self._waiting):
             self._meet(fingerprint)
         now = self._router.clock.now()
         with self.changed:
-            shares = self._groups.shares(self._waiting, self._most - self.in_flight, now)
+            shares = self._groups.shares(self._waiting, places, now)
         if not shares:
             return False, []
         leases = self.queue.lease(sum(shares.values()), deadline=self._router.config.time.deadline, shares=shares)
@@ -156,8 +159,8 @@ class Replayer:
         """Find out whom the calls of a group are for, before any is leased."""
         sample = self.queue.sample(fingerprint)
         if sample is None:
-            return  # whoever leases one will see what is wrong
-        with self.changed, suppress(Exception):  # so here
+            return  # damaged, or gone meanwhile: whoever leases it will see
+        with self.changed, suppress(Exception):  # for nobody, or no call at all: so here
             self._groups.learn(fingerprint, self._call(sample))
 
     def _admit(self, lease: Lease) -> Work | None:
