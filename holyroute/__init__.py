@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from holyroute.core.completion import Usage as Usage
     from holyroute.core.ticket import Ticket as Ticket
     from holyroute.core.trace import Trace as Trace
+    from holyroute.deferred.handlers import Delivered as Delivered
     from holyroute.engine.router import Router as Router
     from holyroute.exceptions import AllTargetsFailed as AllTargetsFailed
     from holyroute.exceptions import ConfigurationError as ConfigurationError
@@ -112,6 +113,7 @@ _HOMES = {
     "CancelToken": "holyroute.core.cancel",
     "Client": "holyroute.client",
     "Config": "holyroute.config.schema",
+    "Delivered": "holyroute.deferred.handlers",
     "Router": "holyroute.engine.router",
     "Ticket": "holyroute.core.ticket",
     "Trace": "holyroute.core.trace",

@@ -1,7 +1,8 @@
 """The public API as a type checker sees it; run by mypy, never executed."""
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 
 import requests
 
@@ -18,6 +19,16 @@ assert_type(answer.usage, Usage | None)
 assert_type(answer.cost_usd, Decimal | None)
 assert_type(answer.trace, Trace | None)
 assert_type(client.chat([{"role": "user", "content": "Hello"}], models=["a", "b"]), Completion)
+
+ticket = client.submit("Hello", handler="save", attach={"row": 17})
+assert_type(ticket, holyroute.Ticket)
+
+
+@holyroute.handler("save")
+@client.queue.handler("save")
+def save(answer: holyroute.Delivered) -> None:
+    assert_type(answer.result, Mapping[str, Any])
+
 
 session = holyroute.Session(task="simple_qa", retries=holyroute.standard_retry())
 assert_type(session.post("https://api.example.com/v1/chat/completions", json={}), requests.Response)
