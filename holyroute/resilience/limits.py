@@ -75,7 +75,7 @@ class Limiters:
         self, limiters: tuple[RateLimiter, ...], tokens: int, call: Call, max_wait: float
     ) -> tuple[Pass, ...] | Refused:
         """Pass all of them or none; waits at most some seconds in all, and not for a caller who has left."""
-        priority = Priority.BATCH if call.background else Priority.LIVE
+        priority = Priority.QUEUE if call.replayed else Priority.BATCH if call.background else Priority.LIVE
         if len(limiters) == 1:
             answer = self._ask(limiters[0], tokens, max(0.0, max_wait), priority, call)
             return answer if isinstance(answer, Refused) else ((limiters[0], answer),)
