@@ -86,7 +86,7 @@ class Spec:
         try:
             return self._row(record)
         except (_ProblemError, MissingFieldError) as error:
-            return _problem(record, str(error))
+            return _problem(record, str(error), self._name_of(record.value))
 
     def _row(self, record: Record) -> Row:
         body, columns, own_id = _read(record.value, templated=self.template is not None)
@@ -122,6 +122,11 @@ class Spec:
         if value is None or isinstance(value, (dict, list)):
             raise _ProblemError(f"no id: expected a text or number in {self.id!r}, got {value!r}")
         return value if isinstance(value, str) else codec.dumps(value).decode()
+
+    def _name_of(self, value: Any) -> str | None:
+        """The id of a row that is broken otherwise, if it has one."""
+        name = value.get(self.id or "custom_id") if isinstance(value, dict) else None
+        return None if name is None else str(name)
 
     def _routing(self, own: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
         """Who is asked: by the command's word, else by the row's."""

@@ -102,23 +102,22 @@ class BatchDisplay:
     def _render(self) -> Group:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
         snapshot = self._snapshot
         if snapshot is None:
             return Group()
-        lines: list[ProgressBar | Text] = [
-            ProgressBar(total=self._total or None, completed=snapshot.done, width=_BAR, pulse=not self._total),
-            Text(self._how_far(snapshot)),
-            Text(", ".join(self._facts(snapshot))),
-        ]
-        lines += [Text(line, style="dim") for line in self._tallies(snapshot)]
-        return Group(*lines)
+        bar = ProgressBar(total=self._total or None, completed=snapshot.done, width=_BAR, pulse=not self._total)
+        first = Table.grid(padding=(0, 1))
+        first.add_row(bar, Text(self._how_far(snapshot)))
+        tallies = (Text(line, style="dim") for line in self._tallies(snapshot))
+        return Group(first, Text(", ".join(self._facts(snapshot))), *tallies)
 
     def _tallies(self, snapshot: Snapshot) -> list[str]:
         minutes = snapshot.seconds / _MINUTE
         models = [f"{name}: {count:,} ({count / minutes:,.0f}/min)" for name, count in largest(snapshot.models)]
-        causes = [f"{cause}: {count:,}" for cause, count in largest(snapshot.causes)]
+        causes = [f"{cause}: {count:,}" for cause, count in largest(snapshot.failures)]
         shown = [f"answered by {', '.join(models)}"] if models and minutes else []
         return [*shown, f"failed: {', '.join(causes)}"] if causes else shown
 

@@ -14,7 +14,7 @@ from holyroute.batch.printing import put
 from holyroute.batch.scan import Found, scan
 from holyroute.cli.batch_display import duration, largest
 from holyroute.cli.batch_run import FULL, INTERRUPTED, REJECTED
-from holyroute.cli.output import FAILED, UNKNOWN, show, show_json, show_table, usd
+from holyroute.cli.output import FAILED, UNKNOWN, console, show, show_json, show_table, usd
 
 if TYPE_CHECKING:
     from holyroute.batch.estimate import Estimate
@@ -62,25 +62,29 @@ class Report:
     @property
     def failed(self) -> int:
         """Rows that failed, earlier runs included; what was called off is left."""
-        cancelled = self.runner.snapshot.causes.get("cancelled", 0)
-        return len(self.before.done) - self.before.ok + self.runner.snapshot.failed - cancelled
+        seen = self.runner.snapshot
+        return len(self.before.done) - self.before.ok + seen.failed - seen.called_off
+
+    @property
+    def stopped(self) -> str:
+        """Why it ended before its time; empty where every row is answered, also if the last ones came in after that."""
+        if self.sink.problem:
+            return FULL
+        is_whole = self.total is not None and self.answered >= self.total
+        return "" if is_whole else self.runner.stopped
 
     @property
     def left(self) -> int | None:
         """Rows without a line; None if unknown."""
-        if not self.runner.stopped:
+        if not self.stopped:
             return 0
         return None if self.total is None else max(0, self.total - self.answered - self.failed)
 
     @property
     def code(self) -> int:
         """The exit code."""
-        if self.sink.problem:
-            return STOPPED
-        if self.runner.stopped == INTERRUPTED:
-            return INTERRUPTED_CODE
-        if self.runner.stopped:
-            return STOPPED
+        if self.stopped:
+            return INTERRUPTED_CODE if self.stopped == INTERRUPTED else STOPPED
         return FAILED if self.failed else 0
 
     def show(self, wanted: Wanted) -> int:
@@ -103,21 +107,22 @@ class Report:
         models = [f"{name}: {count:,}" for name, count in largest(seen.models)]
         if models:
             show(f"answered by {', '.join(models)}", err=err)
-        if seen.causes:
-            show(f"failed: {', '.join(f'{cause}: {count:,}' for cause, count in largest(seen.causes))}", err=err)
+        causes = [f"{cause}: {count:,}" for cause, count in largest(seen.failures)]
+        if causes:
+            show(f"failed: {', '.join(causes)}", err=err)
+        if seen.called_off:
+            show(f"called off: {seen.called_off:,}", err=err)
         earlier = f", {usd(self.spent_before)} USD before" if self.spent_before else ""
         show(f"{usd(seen.spent)} USD, {duration(seen.seconds)}{earlier}", err=err)
         for line in self._ending():
-            show(line, err=True)
+            console(err=True).print(line)  # as it is: somebody may copy it
 
     def _ending(self) -> list[str]:
         """Why it stopped, and how to go on."""
-        sink, stopped = self.sink, self.runner.stopped
+        sink, stopped = self.sink, self.stopped
         lines = []
-        if sink.problem:
-            lines.append(f"stopped: {sink.problem}")
-        elif stopped:
-            lines.append(f"stopped: {_WHY.get(stopped, stopped)}")
+        if stopped:
+            lines.append(f"stopped: {sink.problem or _WHY.get(stopped, stopped)}")
         rescued, lost = getattr(sink, "rescued", ""), getattr(sink, "lost", 0)
         if rescued:
             lines.append(f"what came in afterwards is in {rescued}; when there is room again, append it to the output")
@@ -135,12 +140,13 @@ class Report:
             "failed": self.failed,
             "left": self.left,
             "earlier": len(self.before.done),
-            "stopped": (FULL if self.sink.problem else self.runner.stopped) or None,
+            "stopped": self.stopped or None,
             "spent_usd": seen.spent,
             "spent_before_usd": self.spent_before,
             "seconds": round(seen.seconds, 3),
             "models": dict(seen.models),
-            "causes": dict(seen.causes),
+            "causes": seen.failures,
+            "called_off": seen.called_off,
             "exit_code": self.code,
             "resume": self.command if self.code in {STOPPED, INTERRUPTED_CODE} else None,
         }

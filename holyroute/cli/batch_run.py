@@ -41,6 +41,16 @@ class Snapshot:
     models: Mapping[str, int] = field(default_factory=dict)
     causes: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def called_off(self) -> int:
+        """Rows that count as not started."""
+        return self.causes.get(Cause.CANCELLED, 0)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Causes of failed rows, without what was called off."""
+        return {cause: count for cause, count in self.causes.items() if cause != Cause.CANCELLED}
+
     def plus(self, job: Job) -> Snapshot:
         """With what a job has done until now."""
         now = job.progress
@@ -118,7 +128,7 @@ class Runner:
         taker.join()
         self._tick(job)
         self.snapshot = replace(self.snapshot.plus(job), in_flight=0, waiting=0)
-        self.stopped = self.stopped or job.stopped or ""
+        self.stopped = (INTERRUPTED if self._signals else job.stopped) if job.stopped else ""
         if self._error is not None:
             raise self._error
 
@@ -147,12 +157,10 @@ class Runner:
         cause = result.error.cause if result.error is not None else None
         if cause is Cause.CANCELLED:
             return  # as if it had never been started
-        if not self._sink.take(result, key) and not self.stopped:
-            self.stopped = FULL
+        if not self._sink.take(result, key):
             job.drain(FULL)
         self._rejected = self._rejected + 1 if cause is Cause.CREDENTIAL else 0
-        if self._rejected >= HOPELESS and not self.stopped:
-            self.stopped = REJECTED
+        if self._rejected == HOPELESS:
             job.drain(REJECTED)
 
     def _tick(self, job: Job) -> None:
@@ -163,12 +171,12 @@ class Runner:
         self._watcher.show(self.snapshot.plus(job))
 
     def _obey(self, job: Job) -> None:
-        self.stopped = INTERRUPTED
         if self._signals == 1:
             self._watcher.say("stopping: rows in flight are waited for; Ctrl-C again calls them off")
             job.drain(INTERRUPTED)
         elif self._signals == 2:
             self._watcher.say("calling off what is in flight")
+            job.drain(INTERRUPTED)
             job.cancel()
         else:
             raise KeyboardInterrupt

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holyroute.batch import checkpoint as checkpoints
+from holyroute.batch.calls import call_of
 from holyroute.batch.meta import Meta
+from holyroute.batch.options import Defaults
 from holyroute.batch.printing import Ordered, failure_line, put, shaped
+from holyroute.batch.row import Row
 from holyroute.batch.scan import Found
 from holyroute.batch.source import STDIN, Source
 from holyroute.batch.spec import Spec
@@ -28,14 +31,12 @@ from holyroute.cli.batch_run import Runner
 from holyroute.cli.batch_sink import FileSink, StreamSink
 from holyroute.cli.output import Failure, Misuse, has_key, how_to_get_a_key, show, usd
 from holyroute.client import Client
-from holyroute.core.call import Call, Selection
 from holyroute.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from holyroute.batch.checkpoint import Checkpoint
-    from holyroute.batch.row import Row
     from holyroute.batch.source import Survey
 
 COST_CAP, CANARY = "cost cap", "canary"
@@ -166,18 +167,17 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def _check_keys(client: Client, spec: Spec) -> None:
-    """Say what is missing before anything is written; where each row says who is asked, only the rows can tell."""
-    if any(template and template.fields for template in (spec.model, spec.task, spec.priority)):
-        return
-    selection = Selection(
-        task=spec.task.text if spec.task else None,
-        priority=spec.priority.text if spec.priority else None,
-        models=spec.models,
-    )
-    model = spec.model.text if spec.model else None
-    call = Call(model=model, body={"messages": []}, deadline=0, connect=0, read=0, selection=selection)
-    providers = [candidate.target.provider for candidate in client.router.candidates(call)]
-    if spec.is_routed and not any(has_key(one, client.router.keyring) for one in providers):
+    """Say what is missing before anything is written. Where each row says who is asked, any key will do."""
+    router = client.router
+    texts = (spec.model, spec.task, spec.priority)
+    if any(template and template.fields for template in texts) or not (spec.is_routed or spec.template):
+        providers = [target.provider for target in router.config.models.values()]
+    else:
+        model, task, priority = (template.text if template else None for template in texts)
+        row = Row(index=0, body={"messages": []}, model=model, models=spec.models, task=task, priority=priority)
+        call = call_of(row, Defaults(), router.config.time)
+        providers = [candidate.target.provider for candidate in router.candidates(call)]
+    if not any(has_key(one, router.keyring) for one in providers):
         raise Misuse(how_to_get_a_key(providers))
 
 
@@ -220,7 +220,7 @@ def _to_file(wanted: Wanted, source: Source, spec: Spec, rest: tuple[Client, str
             runner=runner, before=before, total=total, sink=sink, command=command, spent_before=checkpoint.spent
         )
         if not sink.problem:
-            _write_out(wanted, checkpoint, output, whole=not runner.stopped)
+            _write_out(wanted, checkpoint, output, whole=not report.stopped)
     return report.show(wanted)
 
 
@@ -266,7 +266,7 @@ class _Work:
         if seen.failed or not seen.answered:
             self.runner.stopped = CANARY if seen.failed else ""
             return
-        left = "" if self.total is None else f"; all would be about {usd(seen.spent / seen.done * self.total)}"
+        left = "" if self.total is None else f"; all would be about {usd(seen.spent / seen.done * self.total)} USD"
         self.display.say(f"canary: {seen.answered:,} rows answered for {usd(seen.spent)} USD{left}")
 
 
