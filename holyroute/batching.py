@@ -123,13 +123,17 @@ class Sender:
         assert trace is not None
         now = self._router.clock.now()
         retry_at = trace.retry_at
+        result, is_broke = result_of(row, outcome), purse is not None and purse.empty
+        if is_broke:  # the last attempt was none
+            error = RowError(cause=Cause.BUDGET, message="one more attempt might exceed what may be spent")
+            result = replace(result, attempts=result.attempts - 1, error=error)
         return Ending(
-            result=result_of(row, outcome),
+            result=result,
             spent=_reported(trace) if purse is None else purse.spent,
             granted=NOTHING if purse is None else purse.granted,
             wait=None if retry_at is None else max(0.0, retry_at - now),
             may_pass=not outcome.is_final and trace.queueable,
-            is_broke=purse is not None and purse.empty,
+            is_broke=is_broke,
         )
 
 
@@ -220,13 +224,14 @@ def start(
             router.selector.known(name)  # raises what is wrong with it
     sender = Sender(router, transport, wanted.defaults)
     if wanted.max_cost is not None:
-        router.events.subscribe(sender.settle)
+        router.events.subscribe(sender.settle)  # what an attempt cost is known before the next one is paid for
     is_remote = wanted.executor is not None and not isinstance(wanted.executor, ThreadPoolExecutor)
     means = Means(
         crew=partial(_elsewhere, router, wanted) if is_remote else partial(_threads, sender, wanted),
         spare=partial(_threads, sender, replace(wanted, executor=None)),
         governor=Governor(wanted.max_cost),
         price=partial(_to_set_aside, router, wanted.defaults, whole=is_remote),
+        finish=partial(router.events.unsubscribe, sender.settle),
         clock=router.clock,
         patience=wanted.defaults.call_deadline or router.config.time.deadline,
     )

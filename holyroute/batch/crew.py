@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from decimal import Decimal
 
-    from holyroute.batch.window import Slot
+    from holyroute.batch.slot import Slot
     from holyroute.core.cancel import CancelToken
     from holyroute.core.clock import Clock
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from holyroute.batch.crew import SENT, Errand, Lost, Mailbox
 from holyroute.batch.ending import Ending, failed
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from holyroute.batch.crew import Crew, News
     from holyroute.batch.governor import Governor
     from holyroute.batch.options import Options
-    from holyroute.batch.window import Slot
+    from holyroute.batch.slot import Slot
     from holyroute.core.clock import Clock
 
     Price = Callable[[Row], Decimal | None]  # to be set aside for a row; None: not known
@@ -61,6 +61,7 @@ class Means:
     spare: Callable[[Mailbox], Crew]
     governor: Governor
     price: Price
+    finish: Callable[[], None]  # called once, when the batch is over
     clock: Clock
     patience: float  # seconds that a row waits while nobody can be asked
 
@@ -105,7 +106,7 @@ class Job(Iterator[RowResult]):
 
     def _finisher(self) -> weakref.finalize[..., Self]:
         """Ends what is under way when nobody holds this any more."""
-        finisher = weakref.finalize(self, _abandon, self._cancel, self._crew)
+        finisher = weakref.finalize(self, _abandon, self._cancel, self._crew, self._means.finish)
         finisher.atexit = False
         return finisher
 
@@ -371,7 +372,8 @@ def _room(crew: Crew, *, ordered: bool) -> int:
     return (8 if ordered else 2) * crew.limit
 
 
-def _abandon(cancel: CancelToken, crew: Any) -> None:
+def _abandon(cancel: CancelToken, crew: Crew, finish: Callable[[], None]) -> None:
     """Called when nobody reads the results any more."""
     cancel.cancel("the batch was closed")
     crew.stop()
+    finish()
