@@ -11,15 +11,15 @@ import os
 import stat
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from holyroute.batch.scan import Found, entries, scan
-from holyroute.exceptions import ConfigurationError
+from holyroute.exceptions import ConfigurationError, HolyRouteError
 from holyroute.stores import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from holyroute.batch.entry import Entry
     from holyroute.core.clock import Clock
@@ -28,7 +28,7 @@ GROUP = 256  # lines that are made durable at once …
 GROUP_SECONDS = 1.0  # … or after so long
 
 
-class JournalFullError(Exception):
+class JournalFullError(HolyRouteError):
     """A line could not be written: the disk is full, or a limit reached. What was written before is whole."""
 
 
@@ -45,6 +45,7 @@ class Journal:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
+        self._real = Path(os.path.realpath(path))  # a link stays one when the file behind it is replaced
         self._clock = clock
         self._lock = threading.Lock()
         self._loose = 0  # lines that are not durable yet
@@ -83,21 +84,21 @@ class Journal:
 
     def replace(self, lines: Iterator[bytes]) -> None:
         """Put other lines in place of all that it has, all at once or not at all."""
-        with _explained(self.path), place.private(self.path) as new:
+        with _explained(self.path), place.private(self._real) as new:
             file = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 end = _fill(file, lines)
                 os.fchmod(file, stat.S_IMODE(os.fstat(self._file).st_mode))
                 os.fsync(file)
-                new.replace(self.path)  # locked before it has the name, so that nobody gets in between
+                new.replace(self._real)  # locked before it has the name, so that nobody gets in between
             except BaseException:
                 os.close(file)
                 raise
             with self._lock:
                 os.close(self._file)
                 self._file, self._end, self._loose = file, end, 0
-            place.sync(self.path.parent)
+            place.sync(self._real.parent)
 
     def clear(self) -> None:
         """Forget all that it has."""

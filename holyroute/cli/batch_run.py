@@ -105,7 +105,9 @@ class Runner:
         def count(*_: object) -> None:
             self._signals += 1
 
-        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # as with nohup
+        before = {number: signal.signal(number, count) for number in heard}
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ import click
 
 from holyroute.batch import checkpoint as checkpoints
 from holyroute.batch.calls import call_of
-from holyroute.batch.meta import Meta
+from holyroute.batch.meta import Meta, path_of
 from holyroute.batch.options import Defaults
 from holyroute.batch.printing import Ordered, failure_line, put, shaped
 from holyroute.batch.row import Row
@@ -127,6 +127,7 @@ def perform(wanted: Wanted, command: str) -> int:
             return 0
         if wanted.output is None:
             raise click.UsageError("missing argument 'OUTPUT'")
+        _check_files(wanted)
         _check_keys(client, spec)
         if wanted.output == STDIN:
             return _to_stdout(wanted, source, spec, client)
@@ -270,12 +271,19 @@ class _Work:
         self.display.say(f"canary: {seen.answered:,} rows answered for {usd(seen.spent)} USD{left}")
 
 
+def _check_files(wanted: Wanted) -> None:
+    output = Path(wanted.output or "")
+    taken = {Path(wanted.source), output, wanted.journal, path_of(wanted.journal)}
+    for path in map(Path, filter(None, (wanted.errors, wanted.summary))):
+        if path.absolute() in {one.absolute() for one in taken}:
+            raise Misuse(f"{path}: is the input or the output; expected another name")
+        if not path.absolute().parent.is_dir():
+            raise Misuse(f"{path}: its folder is not there")
+
+
 def _check_output(wanted: Wanted, output: Path) -> None:
     if wanted.source != STDIN and output.exists() and output.samefile(wanted.source):
         raise Misuse(f"{output}: is the input; expected another name")
-    for path in filter(None, (wanted.errors, wanted.summary)):
-        if not Path(path).absolute().parent.is_dir():
-            raise Misuse(f"{path}: its folder is not there")
     if wanted.journal != output and output.exists() and not wanted.journal.exists() and not wanted.overwrite:
         raise Misuse(f"{output}: is there, but no batch has written it; expected another name, or --overwrite")
 

@@ -328,6 +328,16 @@ def test_a_canary_stops_what_goes_wrong(provider: Simulator, tmp_path: Path) -> 
     assert provider.attempts() - before == 6
 
 
+def test_one_failed_row_stops_a_canary(provider: Simulator, tmp_path: Path) -> None:
+    """Also where the others are answered; the rest waits for somebody to look."""
+    rows(tmp_path, {"text": "a"}, {"wrong": "b"}, {"text": "c"})
+    result = run(*JOB, "--canary", "2")
+
+    assert result.exit_code == 3
+    assert result.stdout.startswith("1 answered, 1 failed, 1 left\n")
+    assert provider.attempts() == 1
+
+
 def test_the_cap_holds_over_several_runs(provider: Simulator, tmp_path: Path) -> None:
     """What was spent before counts; the same command again spends nothing more. Exit code 3, and how to go on."""
     rows(tmp_path, *({"text": str(number)} for number in range(50)))
@@ -504,6 +514,8 @@ def test_a_substitute_is_told_above_the_display(provider: Simulator) -> None:
         ([*JOB, "--param", "stream=true"], "stream is no parameter for all rows"),
         ([*JOB, "--model", "firs"], "did you mean 'first'?"),
         ([*JOB, "--resume"], "out.jsonl: nothing to resume"),
+        ([*JOB, "--errors", "out.jsonl"], "out.jsonl: is the input or the output"),
+        ([*JOB, "--summary", "./in.jsonl"], "in.jsonl: is the input or the output"),
         ([*JOB, "--errors", "none/e.jsonl"], "none/e.jsonl: its folder is not there"),
         (["batch", "in.jsonl", "none/out.jsonl", *TEMPLATE], "none/out.jsonl: cannot be written"),
         (["batch", "in.jsonl", "taken.csv", *TEMPLATE], "taken.csv: is there, but no batch has written it"),

@@ -256,6 +256,18 @@ def test_a_damaged_line(output: Path, damage: bytes) -> None:
     assert sorted(indexes(output)) == [0, 1, 2, 3]
 
 
+def test_a_link_stays_a_link(output: Path, tmp_path: Path) -> None:
+    """What is replaced is the file behind it."""
+    real = tmp_path / "real.jsonl"
+    output.symlink_to(real)
+    finish(output)
+    with opened(output) as checkpoint:
+        checkpoint.journal.keep(lambda entry: entry.index < 2)
+
+    assert output.is_symlink()
+    assert sorted(indexes(real)) == [0, 1]
+
+
 def test_an_absurd_index_is_damage(output: Path) -> None:
     """It costs no memory."""
     finish(output)

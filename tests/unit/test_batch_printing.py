@@ -63,12 +63,20 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
 def test_an_answer_counts_before_a_failure(tmp_path: Path) -> None:
     """Of several lines of a row, wherever they stand; else the last one."""
     first = written(tmp_path / "a", line(0, content="old"), line(1, ok=False), line(0, ok=False), line(2, ok=False))
-    second = written(tmp_path / "b", line(0, content="new"), line(1, content="late"), line(2, ok=False, attempts=7))
+    second = written(
+        tmp_path / "b",
+        line(3, content="kept"),
+        line(3, ok=False),
+        line(0, content="new"),
+        line(1, content="late"),
+        line(2, ok=False, attempts=7),
+    )
     ordered = Ordered([first, second])
 
     assert contents(ordered)[:2] == [(0, "new"), (1, "late")]
+    assert contents(ordered)[3] == (3, "kept")
     assert decoded(list(ordered)[2]).fields["attempts"] == 7
-    assert (ordered.rows, ordered.ok) == (3, 2)
+    assert (ordered.rows, ordered.ok) == (4, 3)
 
 
 def test_csv_keeps_the_callers_columns(tmp_path: Path) -> None:
