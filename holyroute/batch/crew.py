@@ -178,7 +178,8 @@ class Threads:
                     self._running -= 1
                     return
                 slot, errand = self._errands.popleft()
-            self._mailbox.put(slot, self._ending(errand))
+            is_off = errand.cancel is not None and errand.cancel.cancelled
+            self._mailbox.put(slot, Lost("called off", was_taken=False) if is_off else self._ending(errand))
 
     def _ending(self, errand: Errand) -> Ending:
         try:

@@ -117,18 +117,19 @@ class Job(Iterator[RowResult]):
         """How far it has come."""
         with self._lock:
             counts, governor = self._window.counts, self._governor
+            now = self._clock.now() if self._ended is None else self._ended
             return Progress(
                 taken=counts.taken,
                 done=counts.done,
                 answered=counts.answered,
                 failed=counts.done - counts.answered,
                 in_flight=counts.in_flight,
-                waiting=self._window.waiting,
+                waiting=self._window.waiting(now),
                 spent=governor.spent,
                 reserved=governor.reserved,
                 models=Counter(counts.models),
                 causes=Counter(counts.causes),
-                seconds=(self._clock.now() if self._ended is None else self._ended) - self._began,
+                seconds=now - self._began,
             )
 
     def drain(self, why: str = DRAINED) -> None:
@@ -226,18 +227,19 @@ class Job(Iterator[RowResult]):
 
     def _lose(self, slot: Slot, lost: Lost) -> None:
         """Nobody knows what became of a row: what was set aside for it may be spent, and it is asked for once more."""
-        spent = slot.reserved if lost.was_taken else Decimal(0)
         slot.lost += lost.was_taken
-        if self._cancel.cancelled:
-            self._give_up(slot, Cause.CANCELLED, "called off", spent)
-        elif slot.lost > 1:
-            self._give_up(slot, Cause.INTERNAL, f"its worker died twice: {lost.why}", spent)
+        if slot.lost > 1:
+            self._give_up(slot, Cause.INTERNAL, f"its worker died twice: {lost.why}")
+        elif lost.was_taken and not self._window.is_open:
+            self._give_up(slot, Cause.CANCELLED if self._cancel.cancelled else Cause.INTERNAL, lost.why)
         else:
-            self._governor.settle(slot.reserved, spent)
+            self._governor.settle(slot.reserved, slot.reserved if lost.was_taken else Decimal(0))
             self._window.back(slot)
 
-    def _give_up(self, slot: Slot, cause: Cause, why: str, spent: Decimal) -> None:
-        self._settle(slot, Ending(result=failed(slot.row, cause, why), granted=slot.reserved, spent=spent))
+    def _give_up(self, slot: Slot, cause: Cause, why: str) -> None:
+        """A row may have been asked for, and nobody will tell what came of it."""
+        result = failed(slot.row, cause, why)
+        self._settle(slot, Ending(result=result, granted=slot.reserved, spent=slot.reserved))
 
     def _obey(self) -> None:
         """Stop, if somebody wants that or the time is up."""
@@ -258,7 +260,7 @@ class Job(Iterator[RowResult]):
                 self._recall()
             if self._cancel.cancelled:
                 for slot in self._crew.abandon():
-                    self._give_up(slot, Cause.CANCELLED, "called off", slot.reserved)
+                    self._give_up(slot, Cause.CANCELLED, "called off")
 
     # --- in ---
 

@@ -229,11 +229,10 @@ class Window:
         """Whether every row that came in has gone out."""
         return not self._inside and not self._out
 
-    @property
-    def waiting(self) -> int:
-        """Rows that are put off, or wait for a further round."""
-        put_off = sum(slot.put_off_since is not None for group in self._groups.values() for _, slot in group.ready)
-        return put_off + len(self._later)
+    def waiting(self, now: float) -> int:
+        """Rows that are put off with their group, or wait for a further round."""
+        resting = (group for group in self._groups.values() if now < group.rests_until)
+        return sum(len(group.ready) for group in resting) + len(self._later)
 
     def close(self) -> None:
         """Start no further row. What was asked for comes out as it stands; what was not does not come out."""

@@ -87,10 +87,10 @@ def test_rows_that_are_put_off_count() -> None:
         window.settle(slot, failure(slot, Cause.RATE_LIMITED, wait=60.0), 0.0)
         if index == 0:
             assert window.has_room
-            assert window.waiting == 1
+            assert window.waiting(0.0) == 1
 
     assert not window.has_room
-    assert window.waiting == 2
+    assert window.waiting(0.0) == 2
 
 
 def test_failed_rows_make_room_up_to_a_number() -> None:
