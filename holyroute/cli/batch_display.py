@@ -111,8 +111,8 @@ class BatchDisplay:
         bar = ProgressBar(total=self._total or None, completed=snapshot.done, width=_BAR, pulse=not self._total)
         first = Table.grid(padding=(0, 1))
         first.add_row(bar, Text(self._how_far(snapshot)))
-        tallies = (Text(line, style="dim") for line in self._tallies(snapshot))
-        return Group(first, Text(", ".join(self._facts(snapshot))), *tallies)
+        lines = [", ".join(self._facts(snapshot)), *self._tallies(snapshot)]
+        return Group(first, *(Text(line, no_wrap=False, overflow="fold") for line in lines))
 
     def _tallies(self, snapshot: Snapshot) -> list[str]:
         minutes = snapshot.seconds / _MINUTE

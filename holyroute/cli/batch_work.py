@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from contextlib import ExitStack, contextmanager
@@ -31,6 +30,7 @@ from holyroute.cli.batch_run import Runner
 from holyroute.cli.batch_sink import FileSink, StreamSink
 from holyroute.cli.output import Failure, Misuse, has_key, how_to_get_a_key, show, usd
 from holyroute.client import Client
+from holyroute.core import codec
 from holyroute.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _parameter(text: str) -> tuple[str, Any]:
     if name in {"model", "messages", "stream"}:
         raise click.BadParameter(f"{name} is no parameter for all rows", param_hint="--param")
     try:
-        return name, json.loads(value)
+        return name, codec.loads(value, strict=True)
     except ValueError:
         return name, value  # a word needs no quotes
 
