@@ -11,6 +11,7 @@ from holyroute.batch.calls import call_of
 from holyroute.batch.options import Defaults
 from holyroute.batch.worst import dearest
 from holyroute.core.completion import Usage
+from holyroute.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from holyroute.batch.row import Row
@@ -70,11 +71,7 @@ class Estimator:
         self.total = Estimate()
 
     def add(self, row: Row) -> None:
-        """One more row.
-
-        Raises:
-            ConfigurationError: it names an unknown model.
-        """
+        """One more row."""
         total = self.total
         targets = self._targets(row)
         if row.body is None or not targets:
@@ -110,7 +107,10 @@ class Estimator:
         if row.problem:
             return []
         call = call_of(row, _NOTHING, self._router.config.time)
-        return [candidate.target for candidate in self._router.candidates(call)]
+        try:
+            return [candidate.target for candidate in self._router.candidates(call)]
+        except ConfigurationError:  # it names an unknown model
+            return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Ordered:
     Attributes:
         rows: rows that have a line.
         ok: rows that are answered.
+        damaged: lines that were left out.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -42,21 +43,17 @@ class Ordered:
         self._files = array("H")
         self._ok = Bitmap()
         self.rows = 0
+        self.damaged: list[str] = []
         for number, path in enumerate(paths):
-            with path.open("rb") as file:
-                for offset, _, entry in entries(file):
-                    self._place(entry, number, offset)
+            self._read(path, number)
         self.ok = len(self._ok)
 
-    @property
-    def missing(self) -> list[int]:
-        """The first rows that have no line, ten at most; rows behind the last line are not known."""
-        return [index for index, offset in enumerate(self._offsets) if offset == _NOWHERE][:10]
-
-    @property
-    def end(self) -> int:
-        """One more than the last row that has a line."""
-        return len(self._offsets)
+    def missing(self, total: int = 0) -> Iterator[int]:
+        """The rows that have no line, up to the last one that has, or of so many."""
+        for index, offset in enumerate(self._offsets):
+            if offset == _NOWHERE:
+                yield index
+        yield from range(len(self._offsets), total)
 
     def __iter__(self) -> Iterator[bytes]:
         with ExitStack() as stack:
@@ -65,6 +62,13 @@ class Ordered:
                 if offset != _NOWHERE:
                     files[number].seek(offset)
                     yield files[number].readline().rstrip(b"\n") + b"\n"
+
+    def _read(self, path: Path, number: int) -> None:
+        damaged: list[int] = []
+        with path.open("rb") as file:
+            for offset, _, entry in entries(file, damaged):
+                self._place(entry, number, offset)
+        self.damaged += [f"{path}: line {line} is damaged or cut off" for line in damaged]
 
     def _place(self, entry: Entry, number: int, offset: int) -> None:
         more = entry.index + 1 - len(self._offsets)
@@ -142,18 +146,18 @@ def _table(lines: Iterable[bytes]) -> Iterator[bytes]:
     names: dict[str, None] = {}
     for line in lines:
         names |= dict.fromkeys(decoded(line).fields.get("columns") or {})
-    own = [name if name not in names else f"holyroute_{name}" for name in ("index", "id", *_OURS)]
-    if "id" in names:
-        own.remove("holyroute_id")  # most often the same
-    head, tail = own[: -len(_OURS)], own[-len(_OURS) :]
-    yield _csv_line([*head, *names, *tail])
+    first = ["index"] if "id" in names else ["index", "id"]  # theirs is most often the same
+    yield _csv_line([*_apart(first, names), *names, *_apart(_OURS, names)])
     for line in lines:
         entry = decoded(line)
         columns, error = entry.fields.get("columns") or {}, entry.fields.get("error") or {}
         said = {**entry.fields, "cause": entry.cause, "error": error.get("message")}
-        yield _csv_line(
-            [*([entry.index, said.get("id")][: len(head)]), *map(columns.get, names), *map(said.get, _OURS)]
-        )
+        yield _csv_line([*map(said.get, first), *map(columns.get, names), *map(said.get, _OURS)])
+
+
+def _apart(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
+    """Names of ours that nobody takes for one of theirs."""
+    return [f"holyroute_{name}" if name in theirs else name for name in ours]
 
 
 def _csv_line(values: Iterable[Any]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING
@@ -110,10 +109,15 @@ def scan(path: Path, *, keys: bool = False) -> Found:
     return found
 
 
-def entries(file: IO[bytes]) -> Iterator[tuple[int, bytes, Entry]]:
-    """Offset, line and entry of each good line of an output; damaged lines and a torn tail are left out."""
+def entries(file: IO[bytes], damaged: list[int] | None = None) -> Iterator[tuple[int, bytes, Entry]]:
+    """Offset, line and entry of each good line of an output; the numbers of all others go into a list."""
     offset = 0
-    for line in file:
-        with suppress(BadLineError):
-            yield offset, line, decoded(line)
+    for number, line in enumerate(file, 1):
+        try:
+            entry = decoded(line)
+        except BadLineError:
+            if damaged is not None:
+                damaged.append(number)
+        else:
+            yield offset, line, entry
         offset += len(line)

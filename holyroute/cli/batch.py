@@ -97,7 +97,8 @@ def batch(ctx: click.Context, /, **options: Any) -> None:
     else; 3 stopped early: --max-cost, --deadline, --canary, a rejected key, a full disk; 130 interrupted. After 3 and
     130 the same command goes on.
     """
-    from holyroute.cli.batch_work import Wanted, perform
+    from holyroute.cli.batch_options import Wanted
+    from holyroute.cli.batch_work import perform
 
     code = perform(Wanted(**options), ctx.meta[COMMAND])
     if code:

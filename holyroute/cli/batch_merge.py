@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from holyroute.cli.output import FAILED, Misuse, json_option, show, show_json
 
 if TYPE_CHECKING:
     from holyroute.batch.meta import Meta
+    from holyroute.batch.printing import Ordered
+
+_SHOWN = 10  # rows and lines that a message names
 
 
 @click.command(short_help="Put outputs of batches together, in order, as JSON Lines, CSV or OpenAI's shape.")
@@ -24,7 +28,7 @@ def batch_merge(parts: tuple[str, ...], output: str, *, openai: bool, force: boo
     """Put the outputs PART... of `holyroute batch --shard` together into OUTPUT, in the order of the input.
 
     With one PART it puts that in order, or into another shape: CSV if OUTPUT ends in .csv. Exit code 1 if rows are
-    missing between the first and the last.
+    missing, or lines are damaged.
     """
     from holyroute.batch import meta as metas
     from holyroute.batch.printing import Ordered, put, shaped
@@ -38,16 +42,25 @@ def batch_merge(parts: tuple[str, ...], output: str, *, openai: bool, force: boo
     if merged is not None and shape == "jsonl":
         metas.write(target, merged)
     put(target, shaped(ordered, shape))
-    missing = ordered.missing
-    counts = {"rows": ordered.rows, "answered": ordered.ok, "failed": ordered.rows - ordered.ok}
-    if as_json:
-        show_json({**counts, "missing": ordered.end - ordered.rows, "first_missing": missing})
-    else:
-        show(f"{ordered.rows:,} rows: {ordered.ok:,} answered, {ordered.rows - ordered.ok:,} failed")
-    if missing:
-        first = ", ".join(map(str, missing))
-        show(f"{ordered.end - ordered.rows:,} rows are missing; the first by index: {first}", err=True)
+    total = merged.input.rows if merged is not None and merged.input is not None else 0
+    if not _tell(ordered, total, as_json=as_json):
         raise click.exceptions.Exit(FAILED)
+
+
+def _tell(ordered: Ordered, total: int, *, as_json: bool) -> bool:
+    """Show what came of it; whether it is whole."""
+    first = list(islice(ordered.missing(total), _SHOWN))
+    missing = sum(1 for _ in ordered.missing(total))
+    failed = ordered.rows - ordered.ok
+    if as_json:
+        counts = {"rows": ordered.rows, "answered": ordered.ok, "failed": failed}
+        show_json({**counts, "missing": missing, "first_missing": first, "damaged": ordered.damaged})
+    else:
+        show(f"{ordered.rows:,} rows: {ordered.ok:,} answered, {failed:,} failed")
+    if missing:
+        show(f"{missing:,} rows are missing; the first by index: {', '.join(map(str, first))}", err=True)
+    show(*ordered.damaged[:_SHOWN], err=True)
+    return not missing and not ordered.damaged
 
 
 def _check(paths: list[Path], target: Path, *, force: bool) -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from holyroute.batch import meta as metas
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from holyroute.batch.estimate import Estimate
     from holyroute.batch.source import Source
     from holyroute.batch.spec import Spec
+    from holyroute.cli.batch_options import Wanted
     from holyroute.cli.batch_run import Runner
-    from holyroute.cli.batch_sink import FileSink, StreamSink
-    from holyroute.cli.batch_work import Wanted
+    from holyroute.cli.batch_sink import Sink
     from holyroute.engine.router import Router
 
 STOPPED, INTERRUPTED_CODE = 3, 130  # exit codes
@@ -50,7 +51,7 @@ class Report:
     runner: Runner
     before: Found
     total: int | None
-    sink: FileSink | StreamSink
+    sink: Sink
     command: str = ""
     spent_before: Decimal = Decimal(0)
 
@@ -123,11 +124,11 @@ class Report:
         lines = []
         if stopped:
             lines.append(f"stopped: {sink.problem or _WHY.get(stopped, stopped)}")
-        rescued, lost = getattr(sink, "rescued", ""), getattr(sink, "lost", 0)
-        if rescued:
-            lines.append(f"what came in afterwards is in {rescued}; when there is room again, append it to the output")
-        if lost:
-            lines.append(f"{lost:,} answers that came in afterwards could be written nowhere")
+        if sink.rescued:
+            lines.append("what came in afterwards is in another file; when there is room again, put it back first:")
+            lines.append(f"cat {quote(sink.rescued)} >> {quote(str(sink.path))}")
+        if sink.lost:
+            lines.append(f"{sink.lost:,} answers that came in afterwards could be written nowhere")
         if lines and self.command:
             lines.append(f"go on with: {self.command}")
         return lines

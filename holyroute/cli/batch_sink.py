@@ -11,12 +11,26 @@ from holyroute.batch.journal import JournalFullError
 from holyroute.batch.printing import failure_line, openai_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from holyroute.batch.checkpoint import Checkpoint
     from holyroute.batch.row import RowResult
 
 
 class Sink(Protocol):
-    """Takes results one at a time."""
+    """Takes results one at a time.
+
+    Attributes:
+        path: the output; None for stdout.
+        problem: why nothing more could be written; empty if all is well.
+        rescued: another file that holds what the output could not take.
+        lost: answers that could be written nowhere.
+    """
+
+    path: Path | None
+    problem: str
+    rescued: str
+    lost: int
 
     def take(self, result: RowResult, key: str) -> bool:
         """Write a result; False when nothing more can be written, so that no further row should be started."""
@@ -29,16 +43,11 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """Into a checkpoint. When the disk is full, what still comes in is kept, and written when all has come in.
-
-    Attributes:
-        problem: why nothing more could be written; empty if all is well.
-        rescued: another file that holds what the output could not take.
-        lost: answers that could be written nowhere.
-    """
+    """Into a checkpoint. When the disk is full, what still comes in is kept, and written when all has come in."""
 
     def __init__(self, checkpoint: Checkpoint, *, raw: bool = False) -> None:
         self._journal = checkpoint.journal
+        self.path: Path | None = checkpoint.journal.path
         self._raw = raw
         self._waiting: list[bytes] = []
         self.problem = ""
@@ -95,7 +104,10 @@ class StreamSink:
         self._shape = shape
         self._errors = errors
         self._raw = raw
+        self.path: Path | None = None
         self.problem = ""
+        self.rescued = ""
+        self.lost = 0
 
     def take(self, result: RowResult, key: str) -> bool:
         """Write a line."""

@@ -431,6 +431,18 @@ def test_merging_tells_what_is_missing(provider: Simulator, tmp_path: Path) -> N
     assert provider.attempts() == 5
 
 
+def test_merging_tells_what_is_damaged(provider: Simulator, tmp_path: Path) -> None:
+    """A line that is left out is named, and its row is missing, also behind the last one."""
+    run(*JOB, "--workers", "1")
+    (tmp_path / "out.jsonl").write_bytes((tmp_path / "out.jsonl").read_bytes()[:-20])
+    result = run("batch-merge", "out.jsonl", "all.jsonl")
+
+    assert result.exit_code == 1
+    assert "1 rows are missing; the first by index: 5" in result.stderr
+    assert "out.jsonl: line 6 is damaged or cut off" in result.stderr
+    assert provider.attempts() == 6
+
+
 def test_merging_into_another_shape(provider: Simulator, tmp_path: Path) -> None:
     """One output, as CSV and in OpenAI's shape."""
     run(*JOB)
@@ -512,6 +524,8 @@ def test_a_substitute_is_told_above_the_display(provider: Simulator) -> None:
         ([*JOB, "--max-cost", "much"], "expected an amount in USD, got 'much'"),
         ([*JOB, "--param", "seed"], "expected NAME=JSON, got 'seed'"),
         ([*JOB, "--param", "stream=true"], "stream is no parameter for all rows"),
+        ([*JOB, "--estimate", "--model", "firs"], "did you mean 'first'?"),
+        ([*JOB, "--param", "template=x"], "template is no parameter for all rows"),
         ([*JOB, "--model", "firs"], "did you mean 'first'?"),
         ([*JOB, "--resume"], "out.jsonl: nothing to resume"),
         ([*JOB, "--errors", "out.jsonl"], "out.jsonl: is the input or the output"),

@@ -34,12 +34,13 @@ def contents(ordered: Ordered) -> list[tuple[int, str]]:
 
 
 def test_lines_come_in_order(tmp_path: Path) -> None:
-    """Whatever order they were written in; a torn tail is left out."""
+    """Whatever order they were written in; a torn tail is left out, and told."""
     path = written(tmp_path / "a", line(2, content="c"), line(0, content="a"), line(1, content="b"), line(3)[:-9])
     ordered = Ordered([path])
 
     assert contents(ordered) == [(0, "a"), (1, "b"), (2, "c")]
-    assert (ordered.rows, ordered.ok, ordered.missing) == (3, 3, [])
+    assert (ordered.rows, ordered.ok, list(ordered.missing())) == (3, 3, [])
+    assert ordered.damaged == [f"{path}: line 4 is damaged or cut off"]
 
 
 def test_a_whole_last_line_counts(tmp_path: Path) -> None:
@@ -56,8 +57,8 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     ordered = Ordered([first, second])
 
     assert contents(ordered) == [(0, "a"), (1, "b"), (4, "e")]
-    assert ordered.missing == [2, 3]
-    assert ordered.end == 5
+    assert list(ordered.missing()) == [2, 3]
+    assert list(ordered.missing(7)) == [2, 3, 5, 6]
 
 
 def test_an_answer_counts_before_a_failure(tmp_path: Path) -> None:
