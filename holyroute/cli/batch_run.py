@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from holyroute.batch.job import Job
     from holyroute.batch.row import Row, RowResult
     from holyroute.cli.batch_sink import Sink
-    from holyroute.core.clock import Clock
 
-REJECTED = "credential"
-FULL = "output"
+REJECTED = "key rejected"
+FULL = "output cannot be written"
 INTERRUPTED = "interrupted"
 HOPELESS = 100  # rows in a row that fail for want of a good key
 
@@ -85,12 +84,11 @@ class Runner:
         snapshot: what all jobs until now came to.
     """
 
-    def __init__(self, sink: Sink, watcher: Watcher, clock: Clock) -> None:
+    def __init__(self, sink: Sink, watcher: Watcher) -> None:
         self.stopped = ""
         self.snapshot = Snapshot()
         self._sink = sink
         self._watcher = watcher
-        self._clock = clock
         self._signals = 0
         self._heard = 0
         self._keys: dict[int, str] = {}
@@ -170,15 +168,20 @@ class Runner:
         if self._signals != self._heard:
             self._heard = self._signals
             self._obey(job)
-        self._watcher.show(self.snapshot.plus(job))
+        with suppress(OSError):  # nobody looks any more; the work goes on
+            self._watcher.show(self.snapshot.plus(job))
 
     def _obey(self, job: Job) -> None:
         if self._signals == 1:
-            self._watcher.say("stopping: rows in flight are waited for; Ctrl-C again calls them off")
             job.drain(INTERRUPTED)
+            self._say("stopping: rows in flight are waited for; Ctrl-C again calls them off")
         elif self._signals == 2:
-            self._watcher.say("calling off what is in flight")
             job.drain(INTERRUPTED)
             job.cancel()
+            self._say("calling off what is in flight")
         else:
             raise KeyboardInterrupt
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError):
+            self._watcher.say(line)

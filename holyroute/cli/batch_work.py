@@ -108,7 +108,7 @@ def _to_stdout(order: _Order) -> int:
         sink = StreamSink(sys.stdout.buffer, wanted.shape, errors, raw=wanted.raw)
         display = stack.enter_context(BatchDisplay(SYSTEM_CLOCK, total))
         stack.enter_context(_warnings(display))
-        runner = Runner(sink, display, SYSTEM_CLOCK)
+        runner = Runner(sink, display)
         work = _Work(order=order, runner=runner, display=display, total=total, ordered=wanted.ordered)
         work.run(order.rows())
     return Report(runner=runner, before=Found(), total=total, sink=sink).show(wanted)
@@ -126,7 +126,7 @@ def _to_file(order: _Order) -> int:
             show(f"going on with {wanted.output}: {len(before.done):,} rows are done{_how(before)}", err=True)
         sink = FileSink(checkpoint, raw=wanted.raw)
         with BatchDisplay(SYSTEM_CLOCK, left, checkpoint.spent) as display, _warnings(display):
-            runner = Runner(sink, display, SYSTEM_CLOCK)
+            runner = Runner(sink, display)
             work = _Work(
                 order=order, runner=runner, display=display, total=left, spent=checkpoint.spent, answered=before.ok
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,11 @@ from click.testing import CliRunner
 
 from holyroute import context
 from holyroute.batch.journal import Journal
+from holyroute.batch.row import Row
 from holyroute.cli.app import app
+from holyroute.cli.batch_run import Runner
+from holyroute.cli.batch_sink import StreamSink
+from holyroute.client import Client
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.simulator import Profile, Simulator, faults
 
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
+    from holyroute.cli.batch_run import Snapshot
 
 SETTINGS = """
 [providers.simulated]
@@ -503,6 +510,24 @@ def test_equal_rows_are_sent_once(provider: Simulator, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert len(lines(tmp_path / "out.jsonl")) == 5
     assert provider.attempts() == 1
+
+
+def test_nobody_looks(provider: Simulator) -> None:
+    """A display that cannot be shown any more, because its terminal is gone, stops nothing."""
+
+    class Gone:
+        def show(self, _: Snapshot) -> None:
+            raise BrokenPipeError
+
+        def say(self, _: str) -> None:
+            raise BrokenPipeError
+
+    out = io.BytesIO()
+    runner = Runner(StreamSink(out, "jsonl", None), Gone())
+    with Client() as client:
+        runner.run(client.batch, [Row(index=0, body={"messages": [{"role": "user", "content": "hello"}]})])
+
+    assert runner.snapshot.answered == out.getvalue().count(b"\n") == provider.attempts() == 1
 
 
 def test_a_substitute_is_told_above_the_display(provider: Simulator) -> None:
