@@ -121,7 +121,7 @@ class Runner:
         self._ended.clear()
         job = start(self._noted(rows))
         # a daemon: whoever leaves at the third signal does not wait for it
-        taker = threading.Thread(target=self._take_all, args=[job], name="holyroute-batch-results", daemon=True)
+        taker = threading.Thread(target=self._take_all, args=[job], name="holyroute-results", daemon=True)
         taker.start()
         while not self._ended.wait(LOOK):
             self._tick(job)
