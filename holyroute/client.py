@@ -26,10 +26,11 @@ from holyroute.transport.stream import timed
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from requests import Response
 
+    from holyroute.batch.job import Job
     from holyroute.caching.cache import ResponseCache
     from holyroute.core.cancel import CancelToken
     from holyroute.core.completion import Completion
@@ -241,6 +242,24 @@ class Client:
             task or own.task, priority or own.priority, models, order, max_latency, direct=is_disabled()
         )
         return context.selection(wanted)
+
+    def batch(self, rows: Iterable[Any], **options: Any) -> Job:
+        """Many calls as one job: rows in, results out as they come, failures as values.
+
+        Args:
+            rows: any iterable of prompts, lists of messages, request dicts (also lines of OpenAI's Batch API, and with
+                `task`, `priority`, `models`), or `holyroute.batch.row.Row`s. Taken one by one, when there is room.
+            options: `max_workers` (50), `executor`, `ordered`, `dedupe`, `max_cost` (USD), `deadline` (of all),
+                `passes`, `chunk`, `max_in_flight`: see `holyroute.batch.options.Options`. For every row: `task`,
+                `priority`, `model`, `models`, `system`, `call_deadline`, `max_latency`, `order`, `cache`, and whatever
+                else the endpoint takes.
+
+        Raises:
+            ConfigurationError: an option is wrong; the message names it.
+        """
+        from holyroute.batching import start
+
+        return start(self.router, self._transport, self._selection, rows, options)
 
     def _call(
         self,

@@ -72,7 +72,7 @@ class Plan:
                 waiting = _narrow(waiting, candidate, self._trace.last, retry_empty=self._settings.retry_empty)
         if not self._trace.attempts:
             yield from self._probe_early()
-        if not self._trace.attempts and self._full and not self._is_over():
+        if not self._trace.attempts and self._full and self._call.waits and not self._is_over():
             yield from self._visit(min(self._full, key=lambda one: one[0])[1], others=False)
         self._is_over()
 
@@ -206,6 +206,8 @@ class Plan:
 
     def _patience(self, now: float, *, others: bool) -> float:
         """Seconds that waiting for a rate limit is worth; background calls have all the time there is."""
+        if not self._call.waits:
+            return 0.0
         remaining = self._deadline.remaining(now)
         if self._call.background:
             return remaining
@@ -245,7 +247,7 @@ class Plan:
         if self._is_refused_key():
             choice = self._state.wallet.choose(candidate, self._call, self._clock.now(), spent=self._spent(asked))
             return 0.0 if choice.refused is None else None
-        if len(self._candidates) == 1:
+        if len(self._candidates) == 1 and self._call.waits:
             return self._pause_alone(candidate, outcome, len(asked))
         return self._pause_once(candidate, outcome) if len(asked) == 1 else None
 
@@ -264,7 +266,7 @@ class Plan:
             return backoff.blip()
         if retry is Retry.SHORT_WAIT and candidate is self._candidates[0] and outcome.retry_after is not None:
             short = outcome.retry_after <= min(self._settings.short_wait, remaining / 5)
-            return outcome.retry_after if short else None
+            return outcome.retry_after if short and self._call.waits else None
         return backoff.ONCE if retry is Retry.ONCE else None
 
     def _pause_alone(self, candidate: Candidate, outcome: Outcome, asked: int) -> float | None:
