@@ -309,7 +309,7 @@ class _Desk:
         defaults = Defaults(**{**spec["defaults"], "models": None if models is None else tuple(models)})
         client = Client(restored(spec["settings"]))  # keys come from this process's environment
         self.clock = client.router.clock
-        self.sender = Sender(client.router, client._transport, defaults)  # noqa: SLF001 - our own door
+        self.sender = Sender(client.router, client._caller.send, defaults)  # noqa: SLF001 - our own door
         self.pool = ThreadPoolExecutor(spec["threads"], thread_name_prefix="holyroute-batch")
         client.router.events.subscribe(self.sender.settle)
 

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
-
-from urllib3.util.timeout import Timeout
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
 
 from holyroute import context
 from holyroute.caching.key import NO_STORE
-from holyroute.completing import CompletionStream, completed
-from holyroute.config.credentials import is_disabled
-from holyroute.config.environment import settings_for
+from holyroute.calling import Caller
+from holyroute.completing import CompletionStream, completed, recorded
 from holyroute.config.load import load
 from holyroute.config.schema import Config
-from holyroute.core.call import Call, Selection
+from holyroute.core.call import Selection
 from holyroute.engine.router import Router
 from holyroute.exceptions import ConfigurationError
-from holyroute.failure import exception_of, without_key
+from holyroute.failure import exception_of
 from holyroute.queueing import depth, parking_for, worked_queue
-from holyroute.transport.adapter import Adapter
-from holyroute.transport.stream import timed
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
-    from requests import Response
-
     from holyroute.batch.job import Job
     from holyroute.caching.cache import ResponseCache
     from holyroute.core.cancel import CancelToken
     from holyroute.core.completion import Completion
-    from holyroute.core.outcome import Outcome
     from holyroute.core.ticket import Ticket
     from holyroute.cost.ledger import Balance
     from holyroute.deferred.worked import WorkedQueue
-    from holyroute.engine.attempt import Attempt
     from holyroute.monitoring.health import Health
     from holyroute.monitoring.sinks import Sink
 
@@ -82,8 +72,7 @@ class Client:
         if router is None:
             router = Router(_overridden(config, settings)) if settings else context.router_for(config)
         self.router = router
-        self._selection = Selection(task=task, priority=priority)
-        self._adapter = Adapter()
+        self._caller = Caller(router, Selection(task=task, priority=priority))
         self._where = router.config.queue.enabled if queue is None else queue
         self._queue: WorkedQueue | None = None
 
@@ -164,19 +153,21 @@ class Client:
             AllTargetsFailed: nobody could answer, or the call was cancelled; DeadlineExceeded if the time ran out.
             ConfigurationError: an unknown model, or no key for any target.
         """
+        if on_failure not in get_args(OnFailure):
+            raise ValueError(f"on_failure: expected one of {', '.join(get_args(OnFailure))}, got {on_failure!r}")
         if stream and on_failure != "raise":
             raise ValueError("on_failure: expected 'raise' for a stream, whose failures may come at any time")
         park = parking_for(self.router, self._where)
         if on_failure == "queue" and park is None:
             raise ConfigurationError(_NO_QUEUE)
-        call = self._call(
+        call = self._caller.call(
             messages,
             model,
-            self._selected(task, priority, _names(models), max_latency, order),
+            self._caller.select(task, priority, models, max_latency, order),
             {"stream": stream, "deadline": deadline, "cancel": cancel, "cache_control": "" if cache else NO_STORE},
             parameters,
         )
-        outcome = self.router.send(call, self._transport, park)
+        outcome = self.router.send(call, self._caller.send, park)
         if outcome.is_answer:
             return CompletionStream(outcome) if stream else completed(outcome)
         error = exception_of(outcome)
@@ -220,28 +211,13 @@ class Client:
         from holyroute.deferred.parking import Delivery, Parking
 
         listed = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        call = self._call(listed, model, self._selected(task, priority, _names(models)), {}, parameters)
+        call = self._caller.call(listed, model, self._caller.select(task, priority, models), {}, parameters)
         self.router.candidates(call)  # raises what is wrong with the route
         delivery = Delivery(handler=handler, metadata=attach or {}, key=key)
         queue = self.queue
         ticket = queue.put(Parking(queue, self.router, delivery).parked(call))
         self.router.monitor.parked()
         return ticket
-
-    def _selected(
-        self,
-        task: str | None,
-        priority: str | None,
-        models: tuple[str, ...] | None,
-        max_latency: str | None = None,
-        order: str | None = None,
-    ) -> Selection:
-        """How a call is routed: by its own wishes, then the client's, then those of the block it stands in."""
-        own = self._selection
-        wanted = _selection(
-            task or own.task, priority or own.priority, models, order, max_latency, direct=is_disabled()
-        )
-        return context.selection(wanted)
 
     def batch(self, rows: Iterable[Any], **options: Any) -> Job:
         """Many calls as one job: rows in, results out as they come, failures as values.
@@ -259,31 +235,7 @@ class Client:
         """
         from holyroute.batching import start
 
-        return start(self.router, self._transport, self._selection, rows, options)
-
-    def _call(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        model: str | None,
-        selection: Selection,
-        terms: dict[str, Any],
-        parameters: Mapping[str, Any],
-    ) -> Call:
-        if terms.get("stream"):
-            parameters = {"stream": True, "stream_options": {"include_usage": True}, **parameters}
-        time = self.router.config.time
-        if terms.get("deadline") is None:
-            terms["deadline"] = time.deadline
-        return Call(
-            model=model,
-            body={"model": model, "messages": list(messages), **parameters},
-            connect=time.connect,
-            read=time.read,
-            limit=time.read,
-            first_byte=time.first_byte,
-            selection=selection,
-            **terms,
-        )
+        return start(self.router, self._caller.send, self._caller.selection, rows, options)
 
     @property
     def queue(self) -> WorkedQueue:
@@ -296,12 +248,8 @@ class Client:
             if self._queue is None:
                 if not self._where:
                     raise ConfigurationError(_NO_QUEUE)
-                self._queue = worked_queue(self.router, self._where, send=self._replay, record=_record)
+                self._queue = worked_queue(self.router, self._where, send=self._caller.replay, record=recorded)
             return self._queue
-
-    def _replay(self, call: Call, key: str) -> Outcome:
-        """One parked call, with its idempotency key on every attempt."""
-        return self.router.send(call, partial(self._transport, key=key))
 
     @property
     def cache(self) -> ResponseCache:
@@ -351,7 +299,7 @@ class Client:
         """
         if self._queue is not None:
             self._queue.stop()
-        self._adapter.close()
+        self._caller.adapter.close()
         self.router.sinks.flush()
 
     def __enter__(self) -> Self:
@@ -360,51 +308,6 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _transport(self, attempt: Attempt, key: str | None = None) -> Response:
-        request = attempt.request()
-        if key is not None:
-            request.headers["Idempotency-Key"] = key
-        settings = settings_for(attempt.target.provider)
-        timeout: Any = _timeout(attempt.patience.connect, attempt.patience.read)
-        settings["stream"] = attempt.call.stream
-        send = partial(self._adapter.send, request, timeout=timeout, **settings)
-        return without_key(attempt, request, lambda: timed(attempt, send))
-
-
-@lru_cache(maxsize=64)
-def _timeout(connect: float, read: float) -> Timeout:
-    """What requests makes of the two; most calls have the same."""
-    return Timeout(connect=connect, read=read)
-
-
-@lru_cache(maxsize=256)
-def _selection(
-    task: str | None,
-    priority: str | None,
-    models: tuple[str, ...] | None,
-    order: str | None,
-    max_latency: str | None,
-    *,
-    direct: bool,
-) -> Selection:
-    """One record for all calls that want the same."""
-    return Selection(task=task, priority=priority, models=models, order=order, max_latency=max_latency, direct=direct)
-
-
-def _record(outcome: Outcome) -> dict[str, Any]:
-    """An answer as it is kept: figures are exact, those of money as text."""
-    answer = completed(outcome)
-    return {
-        "content": answer.content,
-        "model": answer.model,
-        "model_asked": answer.model_asked,
-        "finish_reason": answer.finish_reason,
-        "prompt_tokens": answer.usage.prompt_tokens if answer.usage else None,
-        "completion_tokens": answer.usage.completion_tokens if answer.usage else None,
-        "cost_usd": None if answer.cost_usd is None else str(answer.cost_usd),
-        "raw": dict(answer.raw),
-    }
-
 
 def _overridden(config: Config | str | os.PathLike[str] | None, settings: dict[str, Any]) -> Config:
     if isinstance(config, Config):
@@ -412,11 +315,3 @@ def _overridden(config: Config | str | os.PathLike[str] | None, settings: dict[s
             "config: expected a file beside keyword settings, got a Config that is already checked"
         )
     return load(config, **settings)
-
-
-def _names(models: Sequence[str] | None) -> tuple[str, ...] | None:
-    if models is None:
-        return None
-    if isinstance(models, str) or not models:
-        raise ConfigurationError(f"models: expected a list of names, got {models!r}")
-    return tuple(models)

@@ -180,3 +180,18 @@ def _text_of(choice: Mapping[str, Any]) -> str:
         parts = (part.get("text", "") for part in content if isinstance(part, dict))
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
+
+
+def recorded(outcome: Outcome) -> dict[str, Any]:
+    """An answer as the queue keeps it: figures are exact, those of money as text."""
+    answer = completed(outcome)
+    return {
+        "content": answer.content,
+        "model": answer.model,
+        "model_asked": answer.model_asked,
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": answer.usage.prompt_tokens if answer.usage else None,
+        "completion_tokens": answer.usage.completion_tokens if answer.usage else None,
+        "cost_usd": None if answer.cost_usd is None else str(answer.cost_usd),
+        "raw": dict(answer.raw),
+    }

@@ -28,6 +28,7 @@ FLOORS = [
         "api",
         "attempting",
         "batching",
+        "calling",
         "client",
         "completing",
         "context",

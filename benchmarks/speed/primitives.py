@@ -24,9 +24,10 @@ from holyroute.core.verdicts import Effect
 from holyroute.cost.tokens import TokenEstimator
 from holyroute.engine.router import Router
 from holyroute.resilience.admission import Ticket
-from holyroute.resilience.breaker import CircuitBreaker, Permit
+from holyroute.resilience.breaker import CircuitBreaker
 from holyroute.resilience.bucket import Limits
 from holyroute.resilience.budget import RetryBudget
+from holyroute.resilience.circuit import Permit
 from holyroute.resilience.gates import Gates
 from holyroute.resilience.limiter import RateLimiter
 

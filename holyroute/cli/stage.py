@@ -110,7 +110,7 @@ class _LoopbackClient(Client):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._adapter = _LoopbackAdapter(pool_maxsize=POOL)
+        self._caller.adapter = _LoopbackAdapter(pool_maxsize=POOL)
 
 
 class _LoopbackAdapter(Adapter):

@@ -11,7 +11,7 @@ from holyroute.dialects.base import Untranslatable
 from holyroute.dialects.translation import DIALECTS, translate
 from holyroute.engine.attempt import Attempt, Patience
 from holyroute.resilience import backoff
-from holyroute.resilience.breaker import CircuitState, Rejected
+from holyroute.resilience.circuit import CircuitState, Rejected
 from holyroute.resilience.guard import Clearance
 from holyroute.resilience.limiter import Refused
 from holyroute.resilience.limits import release
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from holyroute.dialects.translation import Translation
     from holyroute.engine.attempt import Candidate
     from holyroute.engine.state import State
-    from holyroute.resilience.breaker import Permit
     from holyroute.resilience.budget import Loan
+    from holyroute.resilience.circuit import Permit
     from holyroute.resilience.limits import Pass
 
 PREFERENCE = 2.0  # seconds that a listed target is preferred to the next one, when it has to be waited for

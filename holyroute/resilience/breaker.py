@@ -18,11 +18,10 @@ import math
 import random
 import threading
 from collections import deque
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from holyroute.core.verdicts import Effect
+from holyroute.resilience.circuit import BreakerSnapshot, CircuitState, Outlook, Permit, Rejected, Transition
 from holyroute.resilience.window import RollingWindow
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from holyroute.config.schema import BreakerSettings
 
-    Listener = Callable[["Transition"], None]
+    Listener = Callable[[Transition], None]
     Jitter = Callable[[], float]  # from 0 to 1
 
 FLOOR_MAX = 300.0  # seconds of Retry-After that are believed
@@ -42,81 +41,11 @@ DOUBLINGS = 30  # more would only overflow
 logger = logging.getLogger("holyroute")
 
 
-class CircuitState(StrEnum):
-    """Whether calls pass, and who decided so: the results, or an operator (forced)."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
-    FORCED_OPEN = "forced open"
-    FORCED_CLOSED = "forced closed"
-
-
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 _FORCED_OPEN, _FORCED_CLOSED = CircuitState.FORCED_OPEN, CircuitState.FORCED_CLOSED
 
 
-@dataclass(slots=True, eq=False)
-class Permit:
-    """Leave for one call; goes back to `record` exactly once (more often does no harm)."""
-
-    generation: int
-    kind: Literal["normal", "probe", "early"]
-    t0: float  # monotonic
-    lease_end: float = math.inf  # monotonic; a probe that is silent until then counts as failed
-    settled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """No leave."""
-
-    retry_at: float | None  # monotonic: no earlier, unless a result or an operator moves the state; None: nobody knows
-    forced: bool = False
-
-
-class Outlook(NamedTuple):
-    """What `try_acquire` would meet: the state, and the `retry_at` of a rejection."""
-
-    state: CircuitState
-    retry_at: float | None
-
-    @property
-    def admits(self) -> bool:
-        """Whether a call would be let through."""
-        return self.retry_at is None and self.state is not _FORCED_OPEN
-
-
 _FREE = Outlook(_CLOSED, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One change of state, forced or not. `before` equals `after` when an operator repeats an order."""
-
-    name: str
-    before: CircuitState
-    after: CircuitState
-    at: float  # monotonic; for what time brought, when it was due
-    retry_at: float | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerSnapshot:
-    """The breaker as its last `try_acquire` or `record` left it; `peek` knows what time has brought since."""
-
-    name: str
-    state: CircuitState
-    retry_at: float | None
-    generation: int
-    trips: int
-    late_results: int
-    probes_in_flight: int
-    successes: int  # of probes since half-open
-    consecutive_failures: int  # this and the next two: while calls last passed freely
-    window_calls: int
-    window_failures: int
 
 
 class _Move(NamedTuple):

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from holyroute.core.target import Target
     from holyroute.cost.tokens import RawEstimate
     from holyroute.resilience.admission import Ticket
-    from holyroute.resilience.breaker import Permit, Transition
     from holyroute.resilience.budget import Loan, RetryBudget
+    from holyroute.resilience.circuit import Permit, Transition
     from holyroute.resilience.gates import Bench
     from holyroute.resilience.limiter import RateLimiter
     from holyroute.resilience.limits import Pass

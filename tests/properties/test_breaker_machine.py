@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 
 from holyroute.config.schema import BreakerSettings
 from holyroute.core.verdicts import Effect
-from holyroute.resilience.breaker import CircuitBreaker, CircuitState, Outlook, Permit
+from holyroute.resilience.breaker import CircuitBreaker
+from holyroute.resilience.circuit import CircuitState, Outlook, Permit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

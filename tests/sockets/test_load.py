@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from holyroute.config.schema import Config
     from holyroute.core.completion import Completion
-    from holyroute.resilience.breaker import BreakerSnapshot
+    from holyroute.resilience.circuit import BreakerSnapshot
     from holyroute.simulator import Exchange
 
 THREADS, CALLS = 16, 96

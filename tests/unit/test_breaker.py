@@ -12,7 +12,8 @@ import pytest
 
 from holyroute.config.schema import BreakerSettings
 from holyroute.core.verdicts import Effect
-from holyroute.resilience.breaker import CircuitBreaker, CircuitState, Permit, Rejected, Transition
+from holyroute.resilience.breaker import CircuitBreaker
+from holyroute.resilience.circuit import CircuitState, Permit, Rejected, Transition
 from holyroute.testing import FakeClock
 
 if TYPE_CHECKING:

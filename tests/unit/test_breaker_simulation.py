@@ -12,7 +12,8 @@ import pytest
 
 from holyroute.config.schema import BreakerSettings
 from holyroute.core.verdicts import Effect
-from holyroute.resilience.breaker import CircuitBreaker, Permit
+from holyroute.resilience.breaker import CircuitBreaker
+from holyroute.resilience.circuit import Permit
 from holyroute.testing import FakeClock
 
 if TYPE_CHECKING:

@@ -90,3 +90,39 @@ def test_time_passes_on_the_routers_clock(client: holyroute.Client) -> None:
 def test_a_client_shows_no_key(client: holyroute.Client) -> None:
     """Not in its repr, and it does not pickle with its keys."""
     assert "test-key" not in repr(client) + repr(client.router) + repr(vars(client))
+
+
+@pytest.mark.parametrize(
+    ("messages", "error", "told"),
+    [
+        ("Hello", TypeError, "messages: expected a list such as"),
+        (
+            {"role": "user", "content": "Hello"},
+            TypeError,
+            "got {'role': 'user', 'content': 'Hello'}; ask.. takes a text",
+        ),
+        (None, TypeError, "got None"),
+        ([], ValueError, "messages: expected at least one"),
+        ([{"role": "user", "content": "Hello"}, "Hello"], TypeError, r"messages\[1\]: expected .*, got 'Hello'"),
+        ((b"Hello",), TypeError, r"messages\[0\]"),
+    ],
+)
+def test_what_is_no_list_of_messages_is_not_sent(
+    client: holyroute.Client, messages: Any, error: type[Exception], told: str
+) -> None:
+    """A text would go out as a list of its letters; the message says what was expected, and where."""
+    with pytest.raises(error, match=told):
+        client.chat(messages, model="m")
+
+
+@pytest.mark.parametrize("deadline", ["soon", True, float("nan")])
+def test_a_deadline_is_a_number_of_seconds(client: holyroute.Client, deadline: Any) -> None:
+    """Anything else is refused before it is calculated with."""
+    with pytest.raises(ValueError, match=f"deadline: expected seconds, got {deadline!r}"):
+        client.ask("Hello", model="m", deadline=deadline)
+
+
+def test_what_to_do_on_failure_is_one_of_three(client: holyroute.Client) -> None:
+    """A misspelt word would raise where the caller did not expect it."""
+    with pytest.raises(ValueError, match="on_failure: expected one of raise, return, queue, got 'ignore'"):
+        client.ask("Hello", model="m", on_failure="ignore")

@@ -230,7 +230,8 @@ def test_the_factory_pattern() -> None:
     assert app.test_client().get("/ops/models/live").status_code == 200
     assert app.test_client().get("/holyroute/live").status_code == 404
     with app.app_context():
-        assert (extension.client._selection.task, extension.client._selection.priority) == ("simple_qa", "fast")
+        chosen = extension.client._caller.selection
+        assert (chosen.task, chosen.priority) == ("simple_qa", "fast")
 
 
 def test_an_app_without_it() -> None:

@@ -25,7 +25,7 @@ from holyroute.engine.router import Router
 from holyroute.exceptions import QueueUnavailable
 from holyroute.monitoring import labels, otel, prometheus
 from holyroute.monitoring.health import QueueDepth
-from holyroute.resilience.breaker import CircuitState
+from holyroute.resilience.circuit import CircuitState
 from holyroute.testing import FakeClock
 
 if TYPE_CHECKING:
