@@ -38,6 +38,7 @@ FLOORS = [
         "flask",
         "installation",
         "queueing",
+        "sender",
         "sessions",
     },
     {"testing"},
