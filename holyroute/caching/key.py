@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
+
+from holyroute.core import codec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +20,6 @@ _LIVE = (
     *("stream", "tools", "functions", "web_search_options"),
     *("data_sources", "dataSources", "mcp_servers", "container", "plugins", "search_parameters"),
 )
-
-# NaN is no JSON and never sent. A message is the same in any order of its keys; elsewhere the order may be meaning:
-# structured answers follow the order of their schema.
-_canonical = json.JSONEncoder(check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
-_as_written = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def is_deterministic(body: Mapping[str, Any]) -> bool:
@@ -42,21 +38,13 @@ def directives(cache_control: str) -> set[str]:
 def key_of(call: Call) -> bytes | None:
     """A hash of everything that changes the answer, and of who may see it; None for what is no JSON."""
     chosen, parameters = call.selection, dict(call.body)
+    routed = (chosen.task, chosen.priority, chosen.models, chosen.order, chosen.max_latency, chosen.direct)
     try:
-        messages = _canonical(parameters.pop("messages", None))
-        rest = _as_written(
-            [
-                call.scope,
-                call.model,
-                chosen.task,
-                chosen.priority,
-                chosen.models,
-                chosen.order,
-                chosen.max_latency,
-                chosen.direct,
-                sorted(parameters.items()),
-            ]
-        )
+        # A message is the same in any order of its keys; elsewhere the order may be meaning: structured answers follow
+        # the order of their schema.
+        messages = codec.dumps(parameters.pop("messages", None), sorted_keys=True)
+        rest = codec.dumps(sorted(parameters.items()))
     except (TypeError, ValueError, RecursionError):
         return None
-    return hashlib.blake2b(f"{rest}{messages}".encode(), digest_size=16).digest()
+    who = repr((call.scope, call.model, *routed)).encode()
+    return hashlib.blake2b(b"".join((who, rest, messages)), digest_size=16).digest()

@@ -37,9 +37,9 @@ class Origin:
     dialect: str = "openai"  # the name of the form that request and answer have
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call:
-    """One chat completion that somebody wants. Times in seconds."""
+    """One chat completion that somebody wants; nobody changes it. Times in seconds."""
 
     model: str | None  # as the caller named it; None: the default route
     body: Mapping[str, Any] = field(repr=False)  # the decoded JSON body

@@ -15,6 +15,7 @@ except ImportError:  # the usual case
     orjson = None  # type: ignore[assignment]
 else:  # what the standard library refuses is refused here too
     _PLAIN = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    _SORTED = _PLAIN | orjson.OPT_SORT_KEYS
 
 
 def loads(data: str | bytes, *, strict: bool = False) -> Any:
@@ -35,8 +36,8 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def dumps(value: Any) -> bytes:
-    """Encode as UTF-8.
+def dumps(value: Any, *, sorted_keys: bool = False) -> bytes:
+    """Encode as UTF-8; with `sorted_keys` dicts that are equal give the same bytes.
 
     Raises:
         ValueError: NaN or infinity, which are no JSON.
@@ -44,16 +45,17 @@ def dumps(value: Any) -> bytes:
     """
     if orjson is not None:
         try:
-            data = orjson.dumps(value, option=_PLAIN)
+            data = orjson.dumps(value, option=_SORTED if sorted_keys else _PLAIN)
         except TypeError:  # a number beyond 64 bits, half a surrogate pair
-            return _dumps(value)
+            return _dumps(value, sorted_keys=sorted_keys)
         if b"null" not in data:  # orjson writes null for NaN
             return data
-    return _dumps(value)
+    return _dumps(value, sorted_keys=sorted_keys)
 
 
-def _dumps(value: Any) -> bytes:
+def _dumps(value: Any, *, sorted_keys: bool = False) -> bytes:
+    form: dict[str, Any] = {"allow_nan": False, "sort_keys": sorted_keys}
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), **form).encode()
     except UnicodeEncodeError:  # half a surrogate pair: only an escape can carry it
-        return json.dumps(value, allow_nan=False).encode()
+        return json.dumps(value, **form).encode()
