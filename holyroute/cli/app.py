@@ -12,9 +12,12 @@ import requests
 
 from holyroute._version import __version__
 from holyroute.cli.ask import ask
+from holyroute.cli.batch import batch
+from holyroute.cli.batch_merge import batch_merge
 from holyroute.cli.bench import bench
 from holyroute.cli.config import config
 from holyroute.cli.demo import demo
+from holyroute.cli.health import health
 from holyroute.cli.models import models
 from holyroute.cli.output import Failure, Misuse
 from holyroute.cli.queue import queue
@@ -56,7 +59,7 @@ def app() -> None:
     """
 
 
-for command in (ask, bench, config, demo, models, queue, run, simulate):
+for command in (ask, batch, batch_merge, bench, config, demo, health, models, queue, run, simulate):
     app.add_command(command)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
 
-from holyroute.cli.output import FAILED, Misuse, json_option
+from holyroute.cli.output import FAILED, Failure, Misuse, json_option, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from holyroute.cli.stage import Stage
     from holyroute.cli.tally import Tally
     from holyroute.client import Client
+    from holyroute.monitoring.dashboard.server import DashboardServer
 
 
 @dataclass
@@ -48,11 +50,16 @@ class Play:
     show_default=True,
     help="How many times faster than published the models answer.",
 )
+@click.option("--dashboard", is_flag=True, help="Serve a page on this machine that shows what happens.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Of the page; by default any free one.")
 @json_option
-def demo(size: int, workers: int, seed: int, speed: float, *, as_json: bool) -> None:
+def demo(  # noqa: PLR0913 - one parameter per option
+    *, size: int, workers: int, seed: int, speed: float, dashboard: bool, port: int | None, as_json: bool
+) -> None:
     """Send requests through an outage: first the preferred model fails, then its whole gateway disappears.
 
-    Needs no key and no network: three simulated gateways run in this process.
+    Needs no key and no network: three simulated gateways run in this process. With --dashboard the page stays until
+    Ctrl-C, on a terminal.
     """
     from holyroute.cli.demo_report import Report
     from holyroute.cli.display import Display
@@ -60,17 +67,46 @@ def demo(size: int, workers: int, seed: int, speed: float, *, as_json: bool) -> 
     from holyroute.cli.tally import Tally
     from holyroute.core.clock import SYSTEM_CLOCK
 
+    if port is not None and not dashboard:
+        raise click.UsageError("--port is the port of the page: it needs --dashboard")
     _prepare()
     play, tally = Play(size, workers), Tally()
     began = SYSTEM_CLOCK.now()
-    with Stage(seed=seed, speed=speed) as stage, stage.client(tally) as client:
+    with Stage(seed=seed, speed=speed) as stage, stage.client(tally) as client, ExitStack() as pages:
         with Display(size, err=as_json) as display:
+            if dashboard:
+                display.say(f"dashboard: {pages.enter_context(_dashboard(client, port)).url}", style="bold")
             display.say(f"{size:,} requests, {workers} at a time, through 3 simulated gateways at {speed:g}x speed")
             _perform(play, stage, client, (display, tally))
         report = Report(play, tally, client, stage.bill, SYSTEM_CLOCK.now() - began)
-    report.show(as_json=as_json)
+        report.show(as_json=as_json)
+        if dashboard:
+            _linger()
     if not report.is_good:
         raise click.exceptions.Exit(FAILED)
+
+
+def _dashboard(client: Client, port: int | None) -> DashboardServer:
+    from holyroute.monitoring.dashboard.server import DashboardServer
+
+    try:
+        return DashboardServer(client.health, port or 0)
+    except OSError as error:
+        raise Failure(f"port {port}: {error.strerror}; --port chooses another") from None
+
+
+def _linger() -> None:
+    """Until Ctrl-C, so that there is time to look; where nobody sits at a terminal, not at all."""
+    import sys
+    import threading
+    from contextlib import suppress
+
+    from holyroute.cli.waiting import wait
+
+    if sys.stdout.isatty():
+        show("", "The dashboard stays; Ctrl-C ends it.", err=True)
+        with suppress(KeyboardInterrupt):
+            wait(threading.Event())
 
 
 def _prepare() -> None:

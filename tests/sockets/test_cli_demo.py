@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from click.testing import CliRunner
 
 from holyroute.cli import demo_report, stage
@@ -159,3 +162,64 @@ def test_the_names_are_gone_afterwards() -> None:
     run(*SHORT)
 
     assert socket.getaddrinfo is before
+
+
+def get(url: str) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(url, timeout=10)
+
+
+def test_the_dashboard_shows_the_demo_while_it_runs() -> None:
+    """With --dashboard its address comes first, the figures are those of the run, and it stays until Ctrl-C."""
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "holyroute", *SHORT, "--dashboard"]
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdout=end, stderr=end, env=environment) as process:
+        os.close(end)
+        shown = read_until(terminal, b"/dashboard")
+        url = re.search(r"http://127\.0\.0\.1:\d+/dashboard", shown)
+        assert url is not None, shown
+        page = get(url[0])
+        shown += read_until(terminal, b"Ctrl-C ends it.")
+        told = get(url[0].removesuffix("dashboard") + "api").json()
+        process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=15)
+        os.close(terminal)
+
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert code == 0
+    assert "lost: 0" in shown
+    assert told["pid"] == process.pid
+    assert (told["calls"]["count"], told["calls"]["errors"]) == (120, 0)
+    assert told["targets"][0]["target"] == "deepseek-chat"
+    assert told["failovers"] > 0
+
+
+def read_until(terminal: int, word: bytes) -> str:
+    """What appears on a terminal, up to the end of the line with a word."""
+    shown = b""
+    while word not in shown or not shown.endswith(b"\n"):
+        shown += os.read(terminal, 4_096)
+    return shown.decode()
+
+
+def test_the_dashboard_ends_with_the_demo_where_nobody_sits() -> None:
+    """In a script or in CI nothing waits for Ctrl-C."""
+    result = run(*SHORT, "--dashboard")
+
+    assert result.exit_code == 0
+    assert re.search(r"^dashboard: http://127\.0\.0\.1:\d+/dashboard$", result.output, re.MULTILINE)
+    assert "lost: 0" in result.output
+
+
+def test_the_port_of_the_dashboard() -> None:
+    """One that is taken is told before anything runs, and so is one without a page."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        failed, misused = run(*SHORT, "--dashboard", "--port", port), run(*SHORT, "--port", port)
+
+    assert failed.exit_code == 1
+    assert failed.output == f"holyroute: port {port}: Address already in use; --port chooses another\n"
+    assert misused.exit_code == 2
+    assert "it needs --dashboard" in misused.output

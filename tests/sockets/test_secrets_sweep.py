@@ -30,6 +30,7 @@ import holyroute
 from holyroute.config.credentials import Credential, Keyring
 from holyroute.engine.router import Router
 from holyroute.monitoring import otel, prometheus
+from holyroute.monitoring.dashboard.page import PATHS, reply
 from holyroute.simulator import Exchange, Fault, Simulator, faults
 
 if TYPE_CHECKING:
@@ -221,6 +222,9 @@ class World:
         add("spans", *(span.to_json() for span in self.spans.get_finished_spans()))
         add("metrics", self.reader.get_metrics_data().to_json())  # type: ignore[union-attr]
         add("state of the router", *deep(self.router.state), *deep(self.router.streams))
+        client = holyroute.Client(router=self.router)
+        add("health", repr(client.health()), client.health_report())
+        add("pages", *(page.body for path in PATHS if (page := reply(path, client.health))))
         add("ledger", repr(self.router.ledger.entries()), repr(self.router.ledger.balance()))
         add("configuration", self.router.config)
         add("router", repr(self.router), repr(self.router.keyring), repr(self.router.wallet), repr(self.router.cache))
