@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from collections import deque
@@ -104,7 +105,7 @@ class Crew(Protocol):
 
 
 class Threads:
-    """Rows one at a time, on threads of this process.
+    """Rows one at a time, on threads of this process, in the context of whoever made the batch: in his span.
 
     Args:
         send: asks for a row.
@@ -130,6 +131,7 @@ class Threads:
         self._lock = threading.Lock()
         self._errands: deque[tuple[Slot, Errand]] = deque()
         self._running = 0
+        self._context = contextvars.copy_context()
 
     def give(self, slot: Slot, errand: Errand) -> None:
         """Have a row asked for; a thread that is at it takes it, or one more is."""
@@ -139,7 +141,7 @@ class Threads:
                 return
             self._running += 1
         try:
-            self._pool.submit(self._work)
+            self._pool.submit(self._context.copy().run, self._work)
         except RuntimeError as error:  # somebody shut their pool down
             with self._lock:
                 self._running -= 1
