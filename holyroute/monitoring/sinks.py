@@ -78,7 +78,7 @@ class Outlet:
         while (note := self._take()) is not None:
             try:
                 self.sink(note)
-            except Exception as error:  # noqa: BLE001 - whatever a sink of the user's raises
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a sink of the user's raises
                 # not the exception's text: it may hold the URL, and that a secret
                 logger.warning("alert sink %s failed: %s", self.name, _in_words(error))
 
@@ -245,5 +245,5 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
     return str(error) if isinstance(error, DeliveryFailed) else type(error).__name__

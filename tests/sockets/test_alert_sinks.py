@@ -282,6 +282,23 @@ def test_the_queue_of_a_sink_is_bounded(caplog: pytest.LogCaptureFixture) -> Non
     assert "alert sink hang was too slow: 489 alerts were dropped" in caplog.text
 
 
+def test_a_sink_that_wants_to_exit(caplog: pytest.LogCaptureFixture) -> None:
+    """`sys.exit()` in a sink ends neither its thread nor its alerts."""
+    told = []
+
+    def leave(note: AlertNote) -> None:
+        told.append(note)
+        sys.exit(1)
+
+    outlet = Outlet(leave, "leave")
+    outlet.put(BEGAN)
+    outlet.put(ENDED)
+
+    assert outlet.flush(SYSTEM_CLOCK.now() + LIMIT)
+    assert told == [BEGAN, ENDED]
+    assert "alert sink leave failed: SystemExit" in caplog.text
+
+
 def test_a_child_has_a_thread_of_its_own() -> None:
     """What waited in the parent is the parent's to deliver."""
     bad = Bad()
