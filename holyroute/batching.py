@@ -16,7 +16,6 @@ from holyroute import context
 from holyroute.batch import worst
 from holyroute.batch.calls import call_of
 from holyroute.batch.crew import Elsewhere, Errand, Remote, Threads
-from holyroute.batch.ending import Ending
 from holyroute.batch.governor import Governor
 from holyroute.batch.job import Job, Means
 from holyroute.batch.options import CHUNK, Defaults, options_of
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from holyroute.batch.crew import Crew, Mailbox
+    from holyroute.batch.ending import Ending
     from holyroute.batch.options import Options
     from holyroute.config.schema import Config
     from holyroute.core.call import Selection
