@@ -37,6 +37,7 @@ FLOORS = [
         "flask",
         "installation",
         "queueing",
+        "sender",
         "sessions",
     },
     {"testing"},

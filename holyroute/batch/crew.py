@@ -45,6 +45,7 @@ class Lost:
 
 
 SENT = "sent"  # a row is on its way
+HEAD_START = 0.005  # seconds in which threads are started before the first of them begins: with it, each start is slow
 News = Ending | Lost | str
 
 
@@ -130,6 +131,7 @@ class Threads:
         self._lock = threading.Lock()
         self._errands: deque[tuple[Slot, Errand]] = deque()
         self._running = 0
+        self._gate = threading.Event()
 
     def give(self, slot: Slot, errand: Errand) -> None:
         """Have a row asked for; a thread that is at it takes it, or one more is."""
@@ -138,6 +140,8 @@ class Threads:
             if self._running >= self._workers:
                 return
             self._running += 1
+            if self._running == self._workers:
+                self._gate.set()
         try:
             self._pool.submit(self._work)
         except RuntimeError as error:  # somebody shut their pool down
@@ -151,7 +155,8 @@ class Threads:
             self.is_broken = True
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """All may begin."""
+        self._gate.set()
 
     def recall(self) -> list[Slot]:
         """The rows that no thread has begun with."""
@@ -172,6 +177,7 @@ class Threads:
 
     def _work(self) -> None:
         """Rows until there is none: a thread that waited here would hold the end of the program."""
+        self._gate.wait(HEAD_START)
         while True:
             with self._lock:
                 if not self._errands:

@@ -84,7 +84,7 @@ class Limiters:
         self, limiter: RateLimiter, tokens: int, max_wait: float, priority: Priority, call: Call
     ) -> Ticket | Refused:
         token = call.cancel
-        if token is None:
+        if token is None or max_wait <= 0:  # nobody has to be woken
             return limiter.acquire(tokens, max_wait=max_wait, priority=priority)
         wake: Callable[[], None] = limiter.wake
         token.on_cancel(wake)

@@ -17,6 +17,8 @@ import pytest
 
 import holyroute
 from holyroute import batching
+from holyroute.config.dump import dump
+from holyroute.config.load import restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,6 +144,16 @@ def test_a_cap_holds_in_other_processes(client: holyroute.Client, a: Simulator) 
     assert job.progress.spent == sum(result.cost_usd or 0 for result in results)
     assert 0 < job.progress.spent < Decimal("0.001")
     assert a.attempts() == len(results)
+
+
+def test_limits_are_shared_out(configured: Callable[..., Config]) -> None:
+    """A provider limits the account: each of four processes keeps to a quarter."""
+    config = configured(providers={"a": {"max_concurrency": 6}}, models={"ma": {"rpm": 600, "tpm": 3}})
+    part = restored(dump(batching._shared_out(config, 4)))
+
+    assert (part.models["ma"].rpm, part.models["ma"].tpm, part.models["mb"].rpm) == (150, 1, None)
+    assert (part.providers["a"].max_concurrency, part.models["ma"].provider.max_concurrency) == (1, 1)
+    assert batching._shared_out(config, 1) is config
 
 
 def test_limits_are_waited_for_at_home(client: holyroute.Client, a: Simulator) -> None:
