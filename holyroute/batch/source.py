@@ -122,6 +122,8 @@ class Source:
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
         if self.path == STDIN:
+            if sys.stdin is None:
+                raise self.refuse("closed")
             yield sys.stdin.buffer
             return
         with ExitStack() as stack:

@@ -92,7 +92,7 @@ class Spec:
         body, columns, own_id = _read(record.value, templated=self.template is not None)
         routing = {name: body.pop(name, None) for name in _ROUTING}
         if self.template is not None:
-            body = {"messages": [{"role": "user", "content": self.template.fill(columns)}]}
+            body = {"messages": [{"role": "user", "content": _said(self.template.fill(columns))}]}
         self._instruct(body, columns)
         for name in _STREAMING:
             body.pop(name, None)
@@ -180,6 +180,10 @@ def _prompt(value: dict[str, Any]) -> str:
     if not isinstance(text, str):
         known = ", ".join(map(repr, list(value)[:10])) or "nothing"
         raise _ProblemError(f"expected 'messages', 'prompt' or 'body', or a template; it has {known}")
+    return _said(text)
+
+
+def _said(text: str) -> str:
     if not text.strip():
         raise _ProblemError("the prompt is empty")
     return text

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -306,24 +307,24 @@ def test_a_pipe_is_compared_row_by_row(output: Path) -> None:
             list(checkpoint.left(others))
 
 
-@pytest.fixture
-def _small_files() -> Iterator[None]:
-    """No file may grow beyond 1,000 bytes, which is told as a full disk is."""
+@contextmanager
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 1,000 bytes, which is told as a full disk is; only briefly, because pytest writes too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.usefixtures("_small_files")
 def test_a_full_disk_leaves_whole_lines(output: Path) -> None:
     """The line that did not fit is taken back, and said."""
-    clock = FakeClock()
-    journal = Journal(output, clock)
+    journal = Journal(output, FakeClock())
     journal.append(line(0))
-    with pytest.raises(JournalFullError, match=r"out\.jsonl: File too large"):
+    with small_files(), pytest.raises(JournalFullError, match=r"out\.jsonl: File too large"):
         journal.append(line(1, content="x" * 2_000))
     journal.append(line(1))
     journal.close()

@@ -75,6 +75,11 @@ def test_a_row_without_the_field(columns: dict[str, Any]) -> None:
     assert found.problem.startswith("no field 'text', which the template wants; it has '")
 
 
+def test_a_template_that_comes_to_nothing() -> None:
+    """An empty prompt is not sent."""
+    assert row({"text": " "}, template="{text}").problem == "the prompt is empty"
+
+
 def test_a_template_makes_the_prompt() -> None:
     """All columns stay with the row; a field of the row that looks like a parameter is none."""
     found = row({"text": "hello", "priority": "P1", "model": "T"}, template="Say {text}", system="For {model}")
