@@ -107,10 +107,6 @@ class Alerts:
         for row in rows:
             self._judge(row, now, _BY_ERRORS, look=False)
 
-    def judge(self, row: TargetRow, now: float) -> None:
-        """Look at all figures of one target: what has begun, and what is over."""
-        self._judge(row, now, _ALL, look=True)
-
     def _judge(self, row: TargetRow, now: float, kinds: tuple[str, ...], *, look: bool) -> None:
         """See what begins, and if somebody wants to look what has ended: in a window, that costs more."""
         for rule in self._of_calls:
@@ -160,14 +156,13 @@ class Alerts:
             words = f"{waiting:,} calls wait, {grown:,} more than within the last {window:.0f} s"
             self._set((rule, QUEUE), begins=grown >= limit, ends=grown < limit / 2, words=words)
 
-    def look(self, rows: Iterable[TargetRow]) -> None:
+    def look(self, rows: Iterable[TargetRow], now: float) -> None:
         """See what has begun, and what time alone has brought to an end."""
-        now = self._clock.now()
         for (name, subject), active in list(self._active.items()):
             if now >= active.until:
                 self._end((name, subject), "nothing was heard of it since")
         for row in rows:
-            self.judge(row, now)
+            self._judge(row, now, _ALL, look=True)
 
     # --- telling ---
 

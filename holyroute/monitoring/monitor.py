@@ -175,6 +175,8 @@ class Monitor:
             waiting, alerts = self._waiting, self.alerts
             full = len(waiting) >= BATCH
             for _ in range(len(waiting)):  # what comes meanwhile is for the next one: nobody works for all others
+                if not waiting:  # a signal's handler made a call in the middle of this, and counted the rest
+                    break
                 one = waiting.popleft()
                 if isinstance(one, _Failed):
                     row = self._target(one.record.target)
@@ -250,7 +252,6 @@ class Monitor:
 
     def look(self) -> bool:
         """Count what waits, and see what time has ended; whether somebody should look again."""
-        self._add_up(wait=True)
         waiting = 0
         if self.alerts.watches_queue and self.queues:
             try:
@@ -259,9 +260,11 @@ class Monitor:
             except QueueError:  # whoever parks a call is told
                 waiting = 1
         with self.lock:
+            now = self.clock.now()  # all that had ended by then is counted now
+            self._add_up(wait=True)
             if self.queues:
                 self.alerts.queue(waiting)
-            self.alerts.look(self._targets.values())
+            self.alerts.look(self._targets.values(), now)
             self._parked = waiting > 0
             return bool(self.alerts) or self._parked
 

@@ -174,6 +174,15 @@ class WebhookSink:
         self._webhook = webhook
         self._lookup = lookup
         self._clock = clock
+        import tenacity  # here, not in the sink's thread: a child forked meanwhile could never import it
+
+        self._retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=tenacity.wait_exponential_jitter(initial=BASE, max=LONGEST, jitter=BASE),
+            retry=tenacity.retry_if_exception_type(_Again),
+            sleep=clock.sleep,
+            reraise=True,
+        )
 
     def __repr__(self) -> str:
         return f"<WebhookSink {self._webhook.name} ***>"
@@ -184,17 +193,8 @@ class WebhookSink:
         Raises:
             DeliveryFailed: nobody took it.
         """
-        import tenacity
-
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=tenacity.wait_exponential_jitter(initial=BASE, max=LONGEST, jitter=BASE),
-            retry=tenacity.retry_if_exception_type(_Again),
-            sleep=self._clock.sleep,
-            reraise=True,
-        )
         body = json.dumps(_slack(note) if self._webhook.format == "slack" else _plain(note)).encode()
-        retrying(self._post, body)
+        self._retrying(self._post, body)
 
     def _post(self, body: bytes) -> None:
         import requests
@@ -202,7 +202,8 @@ class WebhookSink:
         # the URL is never a local variable where something is raised: error reporters send those along
         if not self._lookup(self._webhook.url_env).startswith(("http://", "https://")):
             raise DeliveryFailed(f"{self._webhook.url_env} holds no URL")
-        settings: dict[str, Any] = {"allow_redirects": False, "stream": True}
+        # the auth that adds nothing keeps out what ~/.netrc has for this host
+        settings: dict[str, Any] = {"allow_redirects": False, "stream": True, "auth": lambda request: request}
         timeout = self._webhook.timeout
         failed = None
         try:

@@ -171,4 +171,4 @@ class AlertMachine(RuleBasedStateMachine):
 class TestAlerts(AlertMachine.TestCase):  # type: ignore[misc,valid-type]
     """Run it."""
 
-    settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

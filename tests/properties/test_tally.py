@@ -87,6 +87,16 @@ def test_memory_does_not_grow(events: list[Happened]) -> None:
         assert len(tally._slices) <= SLICES
 
 
+def test_a_slice_for_each_thirtieth() -> None:
+    """However evenly things happen, thirty slices are all."""
+    tally = Tally(WINDOW)
+    for number in range(3 * SLICES):
+        tally.at(1_000.0 + number * WIDTH).failed()
+
+        assert len(tally._slices) <= SLICES
+    assert tally.total().errors == 3 * SLICES
+
+
 def test_the_window_covers_all_but_a_slice() -> None:
     """What happened 29/30 of a window ago still counts, what happened a window ago never does."""
     tally = Tally(WINDOW)

@@ -105,6 +105,20 @@ def test_a_signature_can_be_checked(httpserver: HTTPServer, env: dict[str, str],
     assert parts == {"t": str(int(clock.wall())), "v1": signed.hexdigest()}
 
 
+def test_nothing_of_netrc_goes_along(
+    httpserver: HTTPServer, env: dict[str, str], clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login that somebody keeps for this host is not meant for a webhook."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login somebody password test-password\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    received = answering(httpserver, 200)
+    sink(env, clock)(BEGAN)
+
+    assert "localhost" in env["HOOK"]
+    assert "Authorization" not in received[0][0]
+
+
 def test_slack_gets_text(httpserver: HTTPServer, env: dict[str, str], clock: FakeClock) -> None:
     """One field; what callers named makes no link and mentions nobody."""
     received = answering(httpserver, 200, 200)

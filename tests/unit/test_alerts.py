@@ -17,7 +17,7 @@ from holyroute.core.ticket import Ticket
 from holyroute.core.trace import AttemptRecord, Trace
 from holyroute.monitoring.alerts import FORGET, MOST, PAST
 from holyroute.monitoring.health import AlertNote, QueueDepth
-from holyroute.monitoring.monitor import Monitor
+from holyroute.monitoring.monitor import BATCH, Monitor
 from holyroute.testing import FakeClock
 
 PROVIDER = Provider(name="a", base_url="https://a.example/v1")
@@ -93,7 +93,7 @@ def test_a_storm_is_one_alert_and_one_recovery(world: World) -> None:
 
 def test_a_storm_of_slow_answers(world: World) -> None:
     """The same for latencies."""
-    world.answer(seconds=6.0, times=10_000)
+    world.answer(seconds=6.0, times=2_000)
     began = world.heard()
     world.clock.advance(301)
     world.answer(times=100)
@@ -169,7 +169,7 @@ def test_an_error_rate_that_enough_answers_make(world: World) -> None:
     world.answer(times=19)
     world.fail(MB)
     before = list(world.told)
-    world.attempt(verdicts.CANCELLED, times=64)
+    world.answer(MB, times=BATCH)
 
     assert before == []
     assert [note.rule for note in world.told] == ["error_rate"]

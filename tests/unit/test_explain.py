@@ -89,6 +89,18 @@ def test_the_whole_story(world: World) -> None:
     assert "ma at a: not asked, benched: rate limited" in str(after)
 
 
+def test_steps_are_in_order(world: World) -> None:
+    """Who was passed over after an attempt stands after it."""
+    world.status["ma"] = [503]
+    steps = world.send(selection=Selection(models=("ma", "mc", "mb"))).as_dict()["steps"]
+
+    assert [(step["step"], step["target"]) for step in steps] == [
+        ("attempt", "ma"),
+        ("skip", "mc"),
+        ("attempt", "mb"),
+    ]
+
+
 def test_what_was_waited_for(world: World) -> None:
     """A short wait that the server named shows before the attempt that came of it."""
     world.status["ma"] = [429]

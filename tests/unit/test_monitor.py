@@ -183,6 +183,39 @@ def test_the_callers_own_mistake_is_no_failover(world: World) -> None:
     assert world.health().recent_failovers == ()
 
 
+def test_a_mistake_after_a_retry_is_no_failover_either(world: World) -> None:
+    """The first choice was asked twice, and refused the request itself: nobody else was meant to answer."""
+    statuses = [429, 400]
+    answer = world.transport
+
+    def transport(attempt: Attempt) -> requests.Response:
+        world.status["ma"] = statuses.pop(0)
+        made = answer(attempt)
+        made.headers["Retry-After"] = "1"
+        return made
+
+    world.transport = transport  # type: ignore[method-assign]
+    world.send()
+
+    assert counts(world.target("ma").total) == (2, 0, 2)
+    assert world.health().recent_failovers == ()
+
+
+def test_looking_ends_what_is_over() -> None:
+    """Who asks for the health is not told of an error rate that nothing was heard of for long."""
+    never = 1_000_000
+    world = World(breaker={"consecutive": never, "consecutive_slow": never, "minimum_calls": never})
+    world.status["ma"] = 400
+    for _ in range(25):
+        world.send()
+    before = {note.rule: note.ended for note in world.health().alerts}
+    world.clock.advance(301)
+    after = {note.rule: note.ended for note in world.health().alerts}
+
+    assert before == {"error_rate": None, "consecutive": None}
+    assert after == {"error_rate": world.clock.wall(), "consecutive": None}
+
+
 def test_retries_and_rate_limits_are_counted(world: World) -> None:
     """A second attempt at the same target is a retry, an answer 429 a rate limit."""
     world.status["mc"] = 429
