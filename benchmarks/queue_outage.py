@@ -1,11 +1,11 @@
 """A long outage in simulated time: what becomes of parked calls, and how a provider that comes back is met.
 
-    python benchmarks/queue_outage.py [--calls 10000] [--days 2] [--seconds 1]
+    python benchmarks/queue_outage.py [--calls 10000] [--days 2] [--seconds 1] [--others 100]
 
-Calls are parked while the only provider refuses connections. The real replay runs all the while, one call at a time, on
-a clock that jumps over every wait; the queue is in memory. Then the provider is back. Dead: calls that were given up.
-Trips after: how often the breaker opened once the provider was back. Prints a Markdown table; fails if a call died, or
-the breaker tripped again.
+Calls are parked while their only provider refuses connections, and after them some for a healthy one. The real replay
+runs all the while, one call at a time, on a clock that jumps over every wait; the queue is in memory. Then the provider
+is back. Dead: calls that were given up. Trips after: how often the breaker opened once the provider was back. Prints a
+Markdown table; fails if a call died, the breaker tripped again, or the others waited for the provider that was down.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ class World:
     asked_up: int = 0
     trips_after: int = 0
     answered_at: list[float] = field(default_factory=list)  # seconds
+    healthy_at: list[float] = field(default_factory=list)  # the same, of the other provider
     tickets: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         config = load(
             cwd_file=False,
             env={},
-            providers={"p": {"base_url": "https://provider.example/v1"}},
-            models={"m": {"provider": "p"}},
+            providers={name: {"base_url": f"https://{name}.example/v1"} for name in "pq"},
+            models={"m": {"provider": "p"}, "healthy": {"provider": "q"}},
             retry={"sole_attempts": 1},
         )
         self.began = self.clock.now()
@@ -80,12 +81,13 @@ class World:
 
     def answer(self, attempt: Attempt) -> requests.Response:
         """What comes back."""
-        if self.is_down:
+        is_healthy = attempt.target.name == "healthy"
+        if self.is_down and not is_healthy:
             self.asked_down += 1
             raise requests.ConnectionError("refused")
-        self.asked_up += 1
+        self.asked_up += not is_healthy
         self.clock.advance(self.takes)
-        self.answered_at.append(self.clock.now() - self.began)
+        (self.healthy_at if is_healthy else self.answered_at).append(self.clock.now() - self.began)
         response = requests.Response()
         response.status_code = 200
         response.headers["Content-Type"] = "application/json"
@@ -93,11 +95,11 @@ class World:
         response.request = attempt.request()
         return response
 
-    def park(self, calls: int) -> None:
+    def park(self, calls: int, model: str = "m") -> None:
         """So many different calls."""
         for number in range(calls):
-            body = {"model": "m", "messages": [{"role": "user", "content": f"call {number}"}]}
-            self.tickets.append(self.queue.put(ParkedCall(body=body, model="m")).id)
+            body = {"model": model, "messages": [{"role": "user", "content": f"call {number}"}]}
+            self.tickets.append(self.queue.put(ParkedCall(body=body, model=model)).id)
 
 
 def main() -> None:
@@ -106,9 +108,11 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--days", type=float, default=2.0)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--others", type=int, default=100)
     arguments = parser.parse_args()
     world = World(arguments.days * 86_400, arguments.seconds)
     world.park(arguments.calls)
+    world.park(arguments.others, "healthy")
     tracemalloc.start()
     progress = world.queue.drain(until_empty=True)
     memory = tracemalloc.get_traced_memory()[1]
@@ -117,13 +121,15 @@ def main() -> None:
     first = world.answered_at[0] - world.back_after
     print(
         "| calls | outage | dead | answered | asked while down | first answer after | drained after "
-        "| trips after | peak of Python memory |\n|---|---|---|---|---|---|---|---|---|"
+        "| trips after | peak of Python memory | others answered after |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     print(
-        f"| {arguments.calls} | {arguments.days:g} days | {stats.dead} | {progress.answered} | {world.asked_down} "
-        f"| {first:.0f} s | {drained:.0f} s | {world.trips_after} | {memory / 1e6:.1f} MB |"
+        f"| {arguments.calls} | {arguments.days:g} days | {stats.dead} | {len(world.answered_at)} | {world.asked_down} "
+        f"| {first:.0f} s | {drained:.0f} s | {world.trips_after} | {memory / 1e6:.1f} MB "
+        f"| {max(world.healthy_at):.0f} s |"
     )
-    assert (stats.dead, progress.answered, world.trips_after) == (0, arguments.calls, 0)
+    assert (stats.dead, progress.answered, world.trips_after) == (0, arguments.calls + arguments.others, 0)
+    assert max(world.healthy_at) < arguments.others * arguments.seconds + 60.0
     assert world.asked_up == arguments.calls
 
 

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from holyroute.core.completion import Usage as Usage
     from holyroute.core.ticket import Ticket as Ticket
     from holyroute.core.trace import Trace as Trace
+    from holyroute.deferred.handlers import Delivered as Delivered
     from holyroute.engine.router import Router as Router
     from holyroute.exceptions import AllTargetsFailed as AllTargetsFailed
     from holyroute.exceptions import ConfigurationError as ConfigurationError
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from holyroute.installation import install as install
     from holyroute.installation import installed as installed
     from holyroute.installation import uninstall as uninstall
+    from holyroute.queueing import handler as handler
     from holyroute.queueing import parking as parking
     from holyroute.sessions import RoutingMixin as RoutingMixin
     from holyroute.sessions import Session as Session
@@ -105,16 +107,17 @@ _HOMES = {
     **dict.fromkeys(("RoutingMixin", "Session", "session", "standard_retry"), "holyroute.sessions"),
     **dict.fromkeys(("install", "installed", "uninstall"), "holyroute.installation"),
     **dict.fromkeys(("direct", "routing", "trace_of"), "holyroute.context"),
+    **dict.fromkeys(("handler", "parking"), "holyroute.queueing"),
     **dict.fromkeys(("Completion", "Usage"), "holyroute.core.completion"),
     **dict.fromkeys(("CompletionStream", "Delta"), "holyroute.completing"),
     "CancelToken": "holyroute.core.cancel",
     "Client": "holyroute.client",
     "Config": "holyroute.config.schema",
+    "Delivered": "holyroute.deferred.handlers",
     "Router": "holyroute.engine.router",
     "Ticket": "holyroute.core.ticket",
     "Trace": "holyroute.core.trace",
     "load": "holyroute.config.load",
-    "parking": "holyroute.queueing",
 }
 _OWN_MODULES = ("api", "exceptions", "sessions", "simulator", "testing")
 

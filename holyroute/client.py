@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from urllib3.util.timeout import Timeout
+
 from holyroute import context
+from holyroute.caching.key import NO_STORE
 from holyroute.completing import CompletionStream, completed
 from holyroute.config.credentials import is_disabled
 from holyroute.config.environment import settings_for
@@ -23,10 +26,11 @@ from holyroute.transport.stream import timed
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from requests import Response
 
+    from holyroute.batch.job import Job
     from holyroute.caching.cache import ResponseCache
     from holyroute.core.cancel import CancelToken
     from holyroute.core.completion import Completion
@@ -168,15 +172,9 @@ class Client:
         call = self._call(
             messages,
             model,
-            Selection(task=task, priority=priority, models=_names(models), max_latency=max_latency, order=order),
-            stream=stream,
-            parameters=parameters,
-        )
-        call = replace(
-            call,
-            deadline=call.deadline if deadline is None else deadline,
-            cancel=cancel,
-            cache_control="" if cache else "no-store",
+            self._selected(task, priority, _names(models), max_latency, order),
+            {"stream": stream, "deadline": deadline, "cancel": cancel, "cache_control": "" if cache else NO_STORE},
+            parameters,
         )
         outcome = self.router.send(call, self._transport, park)
         if outcome.is_answer:
@@ -222,8 +220,7 @@ class Client:
         from holyroute.deferred.parking import Delivery, Parking
 
         listed = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        wanted = Selection(task=task, priority=priority, models=_names(models))
-        call = self._call(listed, model, wanted, stream=False, parameters=parameters)
+        call = self._call(listed, model, self._selected(task, priority, _names(models)), {}, parameters)
         self.router.candidates(call)  # raises what is wrong with the route
         delivery = Delivery(handler=handler, metadata=attach or {}, key=key)
         queue = self.queue
@@ -231,34 +228,61 @@ class Client:
         self.router.monitor.parked()
         return ticket
 
+    def _selected(
+        self,
+        task: str | None,
+        priority: str | None,
+        models: tuple[str, ...] | None,
+        max_latency: str | None = None,
+        order: str | None = None,
+    ) -> Selection:
+        """How a call is routed: by its own wishes, then the client's, then those of the block it stands in."""
+        own = self._selection
+        wanted = _selection(
+            task or own.task, priority or own.priority, models, order, max_latency, direct=is_disabled()
+        )
+        return context.selection(wanted)
+
+    def batch(self, rows: Iterable[Any], **options: Any) -> Job:
+        """Many calls as one job: rows in, results out as they come, failures as values.
+
+        Args:
+            rows: any iterable of prompts, lists of messages, request dicts (also lines of OpenAI's Batch API, and with
+                `task`, `priority`, `models`), or `holyroute.batch.row.Row`s. Taken one by one, when there is room.
+            options: `max_workers` (50), `executor`, `ordered`, `dedupe`, `max_cost` (USD), `deadline` (of all),
+                `passes`, `chunk`, `max_in_flight`: see `holyroute.batch.options.Options`. For every row: `task`,
+                `priority`, `model`, `models`, `system`, `call_deadline`, `max_latency`, `order`, `cache`, and whatever
+                else the endpoint takes.
+
+        Raises:
+            ConfigurationError: an option is wrong; the message names it.
+        """
+        from holyroute.batching import start
+
+        return start(self.router, self._transport, self._selection, rows, options)
+
     def _call(
         self,
         messages: Sequence[Mapping[str, Any]],
         model: str | None,
-        wanted: Selection,
-        *,
-        stream: bool,
+        selection: Selection,
+        terms: dict[str, Any],
         parameters: Mapping[str, Any],
     ) -> Call:
-        if stream:
+        if terms.get("stream"):
             parameters = {"stream": True, "stream_options": {"include_usage": True}, **parameters}
-        own = replace(
-            wanted,
-            task=wanted.task or self._selection.task,
-            priority=wanted.priority or self._selection.priority,
-            direct=wanted.direct or is_disabled(),
-        )
         time = self.router.config.time
+        if terms.get("deadline") is None:
+            terms["deadline"] = time.deadline
         return Call(
             model=model,
             body={"model": model, "messages": list(messages), **parameters},
-            deadline=time.deadline,
             connect=time.connect,
             read=time.read,
             limit=time.read,
-            stream=stream,
             first_byte=time.first_byte,
-            selection=context.selection(own),
+            selection=selection,
+            **terms,
         )
 
     @property
@@ -341,10 +365,30 @@ class Client:
         if key is not None:
             request.headers["Idempotency-Key"] = key
         settings = settings_for(attempt.target.provider)
-        timeout = (attempt.patience.connect, attempt.patience.read)
+        timeout: Any = _timeout(attempt.patience.connect, attempt.patience.read)
         settings["stream"] = attempt.call.stream
         send = partial(self._adapter.send, request, timeout=timeout, **settings)
         return without_key(attempt, request, lambda: timed(attempt, send))
+
+
+@lru_cache(maxsize=64)
+def _timeout(connect: float, read: float) -> Timeout:
+    """What requests makes of the two; most calls have the same."""
+    return Timeout(connect=connect, read=read)
+
+
+@lru_cache(maxsize=256)
+def _selection(
+    task: str | None,
+    priority: str | None,
+    models: tuple[str, ...] | None,
+    order: str | None,
+    max_latency: str | None,
+    *,
+    direct: bool,
+) -> Selection:
+    """One record for all calls that want the same."""
+    return Selection(task=task, priority=priority, models=models, order=order, max_latency=max_latency, direct=direct)
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:

@@ -147,16 +147,16 @@ def completed(outcome: Outcome) -> Completion:
     assert trace is not None
     reader = outcome.stream
     answer = outcome.answer if reader is None else reader.answer
-    told = outcome.is_answer
+    told, choice = outcome.is_answer, _first_choice(answer)
     record = trace.attempts[-1] if reader is not None else outcome
     return Completion(
-        content=_text_of(answer) if told else "",
+        content=_text_of(choice) if told else "",
         model=trace.answered_by.name if trace.answered_by else None,
         model_asked=trace.asked,
         latency_ms=trace.seconds * 1_000,
         usage=record.usage,
         cost_usd=trace.cost,
-        finish_reason=_finish_reason(answer),
+        finish_reason=_finish_reason(choice),
         cached=outcome.cached is not None,
         raw=answer or {},
         trace=trace,
@@ -168,14 +168,14 @@ def _first_choice(answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return choices[0] if isinstance(choices[0], dict) else {}
 
 
-def _finish_reason(answer: Mapping[str, Any] | None) -> str | None:
-    reason = _first_choice(answer).get("finish_reason")
+def _finish_reason(choice: Mapping[str, Any]) -> str | None:
+    reason = choice.get("finish_reason")
     return reason if isinstance(reason, str) else None
 
 
-def _text_of(answer: Mapping[str, Any] | None) -> str:
-    """The text of the first choice; parts of a structured content are joined."""
-    content = (_first_choice(answer).get("message") or {}).get("content")
+def _text_of(choice: Mapping[str, Any]) -> str:
+    """The text of a choice; parts of a structured content are joined."""
+    content = (choice.get("message") or {}).get("content")
     if isinstance(content, list):
         parts = (part.get("text", "") for part in content if isinstance(part, dict))
         return "".join(part for part in parts if isinstance(part, str))

@@ -54,18 +54,18 @@ def without_key(attempt: Attempt, request: PreparedRequest, send: Callable[[], R
 
 def _mask(response: Response, attempt: Attempt) -> None:
     """Some providers repeat the key that they reject. In a stream it is masked as it passes."""
-    followed = attempt.reader is not None and attempt.reader.followed
-    content = b"" if followed else response.content or b""
-    if not attempt.secret:
+    secret = attempt.secret
+    if not secret:
         return
-    if attempt.secret in content:
-        response._content = content.replace(attempt.secret, MASK)  # noqa: SLF001 - as mocks of requests set it
-    secret = attempt.secret.decode()
-    response.reason = response.reason and response.reason.replace(secret, MASK.decode())
+    content = None if attempt.reader is not None and attempt.reader.followed else response.content
+    if content and secret in content:
+        response._content = content.replace(secret, MASK)  # noqa: SLF001 - as mocks of requests set it
+    text, mask = secret.decode(), MASK.decode()
+    response.reason = response.reason and response.reason.replace(text, mask)
     for headers in (response.headers, getattr(response.raw, "headers", {})):
         for name, value in headers.items():
-            if secret in value:
-                headers[name] = value.replace(secret, MASK.decode())
+            if text in value:
+                headers[name] = value.replace(text, mask)
 
 
 def _forget_frames(error: BaseException | None, handled: BaseException | None) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from holyroute.config.schema import QueueSettings
     from holyroute.core.outcome import Outcome
+    from holyroute.deferred.handlers import Handler
     from holyroute.deferred.parking import Delivery, Parking
     from holyroute.deferred.worked import WorkedQueue
     from holyroute.engine.router import Router
@@ -94,6 +95,23 @@ def parking(
         yield
     finally:
         _block.reset(token)
+
+
+def handler(name: str) -> Callable[[Handler], Handler]:
+    """Register what takes the answers of calls that were parked with this name, in every queue of this process.
+
+        @holyroute.handler("save")
+        def save(answer): table[answer.metadata["row"]] = answer.result["content"]
+
+    In a module of its own it serves `holyroute queue drain --handlers MODULE` too; parked calls hold the name alone.
+    It is called in a thread of the replay, once the answer is recorded; see `client.queue.handler`.
+
+    Raises:
+        InvalidItem: It is no name.
+    """
+    from holyroute.deferred import handlers
+
+    return handlers.register(handlers.OF_PROCESS, name)
 
 
 def parking_for(router: Router, own: Where | None) -> Parking | None:

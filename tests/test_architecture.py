@@ -27,6 +27,7 @@ FLOORS = [
         "__init__",
         "api",
         "attempting",
+        "batching",
         "client",
         "completing",
         "context",

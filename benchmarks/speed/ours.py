@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from exchange import Call
 
+BATCH = "holyroute.Client.batch"
 CHAT, DROP_IN, UNROUTED = "holyroute.Client.chat", "holyroute.Session.post", "holyroute.Session, not routed"
 HIT = "holyroute.Client, cache hit"
 KEY_VARIABLE = "SPEED_API_KEY"  # names the key in the environment of every client
@@ -37,6 +38,26 @@ def chat(_: str, __: int) -> Call:
 
     client = holyroute.Client()
     return lambda: client.chat(MESSAGES, model=MODEL, **OPTIONS).content
+
+
+class Batch:
+    """One job for many rows; a single call is a job of one."""
+
+    def __init__(self, _: str, __: int) -> None:
+        import holyroute
+
+        self._client = holyroute.Client()
+
+    def __call__(self) -> str:
+        """One row."""
+        return self.many(1, 1)
+
+    def many(self, calls: int, threads: int) -> str:
+        """Rows that are all the same; the text of the last one."""
+        rows = ({"messages": MESSAGES, **OPTIONS} for _ in range(calls))
+        texts = [result.content for result in self._client.batch(rows, model=MODEL, max_workers=threads)]
+        assert len(texts) == calls
+        return texts[-1]
 
 
 def cache_hit(_: str, __: int) -> Call:
@@ -67,6 +88,7 @@ def post(url: str, _: int) -> Call:
 
 OURS = (
     Client(CHAT, chat, in_batches=True),
+    Client(BATCH, Batch, in_batches=True),
     Client(DROP_IN, _session(PATH), in_batches=True),
     Client("holyroute.post", post),
     Client(UNROUTED, _session("/first/v1/responses")),

@@ -139,7 +139,7 @@ class Question(Fetch):
     def __enter__(self) -> Self:
         answers, call = self._answers, self._call
         # nobody waits for somebody who has more patience than he: a live call for a background one, for instance
-        self._caller = Caller((self._key, call.background, call.connect, call.read, call.limit))
+        self._caller = Caller((self._key, call.background, call.replayed, call.connect, call.read, call.limit))
         try:
             answers.flights.join(self._caller, self._trace.began + call.deadline, call.cancel)
             shared = self._caller.answer

@@ -12,6 +12,8 @@ import requests
 
 from holyroute._version import __version__
 from holyroute.cli.ask import ask
+from holyroute.cli.batch import batch
+from holyroute.cli.batch_merge import batch_merge
 from holyroute.cli.bench import bench
 from holyroute.cli.config import config
 from holyroute.cli.demo import demo
@@ -57,7 +59,7 @@ def app() -> None:
     """
 
 
-for command in (ask, bench, config, demo, health, models, queue, run, simulate):
+for command in (ask, batch, batch_merge, bench, config, demo, health, models, queue, run, simulate):
     app.add_command(command)
 
 

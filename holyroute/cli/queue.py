@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holyroute.cli.draining import drained, load_handlers
 from holyroute.cli.output import NONE, Failure, config_option, json_option, show, show_json, show_table
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from holyroute.client import Client
     from holyroute.deferred.queue import Item
-    from holyroute.deferred.worked import WorkedQueue
 
 _PROMPT = 40  # characters that a table shows
 
@@ -30,10 +28,18 @@ def queue() -> None:
 
 
 @contextmanager
-def _opened(path: str | None, file: str | None) -> Iterator[Client]:
+def _opened(path: str | None, file: str | None, *, or_empty: bool = True) -> Iterator[Client]:
+    """A client with the queue; whoever only looks makes no file, and sees an empty queue where there is none."""
     from holyroute.client import Client
 
     with Client(path, queue=True if file is None else file) as client:
+        if client.queue.exists():
+            yield client
+            return
+        if not or_empty:
+            raise Failure(f"{client.queue.name}: no queue is there")
+        show(f"holyroute: {client.queue.name}: no queue is there yet", err=True)
+    with Client(path, queue=":memory:") as client:
         yield client
 
 
@@ -61,7 +67,8 @@ all_option = click.option("--all", "everything", is_flag=True, help="All of them
 def list_waiting(path: str | None, file: str | None, *, as_json: bool, limit: int) -> None:
     """Show the calls that wait or are being replayed, the next one first."""
     with _opened(path, file) as client:
-        _show_items(client.queue.waiting(limit), as_json=as_json)
+        stats = client.queue.stats()
+        _show_items(client.queue.waiting(limit), stats.ready + stats.leased, as_json=as_json)
 
 
 @_command("dead", "Show the calls that were given up.")
@@ -69,7 +76,7 @@ def list_waiting(path: str | None, file: str | None, *, as_json: bool, limit: in
 def dead(path: str | None, file: str | None, *, as_json: bool, limit: int) -> None:
     """Show the calls that were given up, the latest first, each with the cause."""
     with _opened(path, file) as client:
-        _show_items(client.queue.dead(limit), as_json=as_json)
+        _show_items(client.queue.dead(limit), client.queue.stats().dead, as_json=as_json)
 
 
 @_command("show", "Show one call, and its answer.")
@@ -84,7 +91,9 @@ def show_one(path: str | None, file: str | None, *, as_json: bool, ticket: str) 
         return
     for name, value in record.items():
         if value is not None:
-            click.echo(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+            click.echo(
+                f"{name}: {_harmless(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+            )
 
 
 @_command("retry", "Try waiting calls as soon as possible.")
@@ -124,17 +133,21 @@ def stats(path: str | None, file: str | None, *, as_json: bool) -> None:
     if as_json:
         show_json(asdict(found))
         return
-    show_table(
-        ["waiting", "leased", "answered", "dead", "bytes", "next"],
-        [[*map(str, (found.ready, found.leased, found.done, found.dead, found.size)), _when(found.next_at)]],
-        left=0,
-    )
+    figures = {
+        "waiting": found.ready,
+        "leased": found.leased,
+        "answered": found.done,
+        "dead": found.dead,
+        "bytes": found.size,
+    }
+    rows = [[name, str(value)] for name, value in figures.items()]
+    show_table(["what", "how many"], [*rows, ["next", _when(found.next_at)]])
 
 
 @_command("check", "Read everything, checksums included.")
 def check(path: str | None, file: str | None, *, as_json: bool) -> None:
     """Read the whole queue; exit code 1 if anything is damaged."""
-    with _opened(path, file) as client:
+    with _opened(path, file, or_empty=False) as client:
         problems = client.queue.check()
     if as_json:
         show_json({"problems": problems})
@@ -147,7 +160,7 @@ def check(path: str | None, file: str | None, *, as_json: bool) -> None:
 @_command("repair", "Salvage what a damaged queue holds.")
 def repair(path: str | None, file: str | None, *, as_json: bool) -> None:
     """Salvage what can be read into a new file; the damaged one stays beside it."""
-    with _opened(path, file) as client:
+    with _opened(path, file, or_empty=False) as client:
         found = client.queue.repair()
     if as_json:
         show_json(asdict(found))
@@ -158,34 +171,39 @@ def repair(path: str | None, file: str | None, *, as_json: bool) -> None:
 
 @_command("drain", "Replay the calls that wait.")
 @click.option("--until-empty", is_flag=True, help="Wait for those that are not due, and for providers that are down.")
-def drain(path: str | None, file: str | None, *, as_json: bool, until_empty: bool) -> None:
-    """Replay what is due and may be asked now, then end: for cron. Exit code 1 if a call was given up.
+@click.option(
+    "--handlers",
+    "modules",
+    metavar="MODULE",
+    multiple=True,
+    help="Import a module that registers handlers, @holyroute.handler(NAME); may be given again.",
+)
+def drain(path: str | None, file: str | None, *, as_json: bool, until_empty: bool, modules: tuple[str, ...]) -> None:
+    """Replay what is due and may be asked now, then end: for cron. Exit code 1: a call was given up, a handler failed.
 
-    Several at once are fine. SIGTERM and Ctrl-C stop it: calls under way get ten seconds, then go back untried.
+    Several at once are fine. SIGTERM and Ctrl-C stop it: calls under way get ten seconds, then go back untried; a
+    second signal calls them off at once. Answers are recorded, and then handed to the handler that a call names.
     """
+    load_handlers(modules)
     with _opened(path, file) as client:
-        with _stopped_by_signals(client.queue):
-            progress = client.queue.drain(until_empty=until_empty)
+        progress, interrupted = drained(client.queue, until_empty=until_empty)
         waiting = client.queue.stats().ready
     if as_json:
         show_json({**asdict(progress), "waiting": waiting})
     else:
-        show(f"answered {progress.answered}, given up {progress.dead}, still waiting {waiting}")
+        unhandled = f", handlers failed {progress.unhandled}" if progress.unhandled else ""
+        show(f"answered {progress.answered}, given up {progress.dead}{unhandled}, still waiting {waiting}")
+        if progress.cause and (waiting or progress.dead):
+            show(f"last cause: {_harmless(progress.cause)}")
+    if interrupted:
+        raise KeyboardInterrupt
+    failures = []
     if progress.dead:
-        raise Failure(f"{progress.dead} calls were given up: see `holyroute queue dead`")
-
-
-@contextmanager
-def _stopped_by_signals(worked: WorkedQueue) -> Iterator[None]:
-    def stop(*_: object) -> None:  # in a thread: what was interrupted may hold the queue's locks
-        threading.Thread(target=worked.stop, daemon=True).start()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        failures.append(f"{progress.dead} calls were given up: see `holyroute queue dead`")
+    if progress.unhandled:
+        failures.append(f"{progress.unhandled} answers are recorded, but their handlers failed")
+    if failures:
+        raise Failure("\n".join(failures))
 
 
 def _chosen(ids: tuple[str, ...], *, everything: bool) -> tuple[str, ...] | None:
@@ -203,15 +221,22 @@ def _tell(what: str, count: int, chosen: tuple[str, ...] | None, *, as_json: boo
         raise Failure(f"{len(set(chosen)) - count} of the tickets are unknown, or not in that state")
 
 
-def _show_items(items: list[Item], *, as_json: bool) -> None:
+def _show_items(items: list[Item], of: int, *, as_json: bool) -> None:
     if as_json:
         show_json([_record(item) for item in items])
         return
     rows = [
-        [item.id, item.state, str(item.attempts), _when(item.created), _asked(item), item.error or NONE]
+        [item.id, item.state, str(item.attempts), _when(item.created), _asked(item), _harmless(item.error or NONE)]
         for item in items
     ]
     show_table(["ticket", "state", "attempts", "parked", "asked", "cause"], rows, left=6)
+    if len(items) < of:
+        show(f"{len(items)} of {of}: --limit shows more")
+
+
+def _harmless(text: str) -> str:
+    """On one line, without what would steer a terminal: prompts and causes are other people's."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _asked(item: Item) -> str:
@@ -222,7 +247,7 @@ def _asked(item: Item) -> str:
     who = item.call.model or ", ".join(selection.models or ()) or selection.task or "default route"
     messages = item.call.body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else {}
-    text = " ".join(str(last.get("content") if isinstance(last, dict) else last).split())
+    text = _harmless(str(last.get("content") if isinstance(last, dict) else last))
     return f"{who}: {text if len(text) <= _PROMPT else text[:_PROMPT] + '…'}"
 
 

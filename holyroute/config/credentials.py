@@ -24,6 +24,7 @@ _HASH_KEY = os.urandom(32)  # fingerprints mean nothing outside this process
 _HEADER_TEXT = re.compile(r"[\x20-\x7e\xa0-\xff]+")  # what a header can carry: Latin-1 without control characters
 _SCHEME = re.compile(r"\s*bearer\s+", re.IGNORECASE)
 _SHORTEST = 8  # characters; local servers take anything for a key, and are given "x", "EMPTY" or "ollama"
+_SWITCH = "HOLYROUTE_DISABLED"
 _OFF = {"", "0", "false", "no", "off"}
 
 
@@ -110,6 +111,9 @@ class Keyring:
         Raises:
             ConfigurationError: If a variable holds what no HTTP header can carry; its value is not shown.
         """
+        if len(provider.api_key_env) == 1:  # the usual case
+            only = self._lookup(provider.api_key_env[0])
+            return () if only is None else (only,)
         found: dict[str, Credential] = {}
         for name in provider.api_key_env:
             credential = self._lookup(name)
@@ -158,4 +162,4 @@ def is_disabled(env: Mapping[str, str] | None = None) -> bool:
     Only 0, false, no, off and nothing at all leave holyroute on: who writes anything else wants it off.
     """
     env = os.environ if env is None else env
-    return env.get("HOLYROUTE_DISABLED", "").strip().lower() not in _OFF
+    return _SWITCH in env and env.get(_SWITCH, "").strip().lower() not in _OFF

@@ -77,7 +77,8 @@ def _lists(place: list[str], lists: Mapping[str, tuple[tuple[str, ...], bool]]) 
 
 def _fields(record: Any) -> dict[str, Any]:
     """A record's fields as a file writes them; what is not set is left out."""
-    written = {field.name: _plain(getattr(record, field.name)) for field in fields(record) if field.name != "name"}
+    names = [field.name for field in fields(record) if field.init and field.name != "name"]
+    written = {name: _plain(getattr(record, name)) for name in names}
     return {name: value for name, value in written.items() if value is not None}
 
 

@@ -56,6 +56,15 @@ def load(
     return build(tables, origins, BUILT_IN if found is None else found.path)
 
 
+def restored(text: str, source: str = BUILT_IN) -> Config:
+    """What `dump` wrote, as an equal `Config`: no file and no environment of this process has a say."""
+    tables: dict[str, Any] = {}
+    origins: dict[Place, str] = {}
+    _merge(tables, _catalog(), (origins, BUILT_IN))
+    _merge(tables, parse(text.encode(), source), (origins, source))
+    return build(tables, origins, source)
+
+
 @cache
 def _catalog() -> dict[str, Any]:
     return parse(Path(__file__).with_name("catalog.toml").read_bytes(), BUILT_IN)

@@ -50,6 +50,8 @@ class Call:
     stream: bool = False  # the caller reads the body as it comes
     first_byte: float = math.inf  # of a stream, until anything comes
     background: bool = False  # live calls go first where a rate limit makes both wait
+    replayed: bool = False  # and of those in the background, the ones that were parked go last
+    waits: bool = True  # False: comes back at once where it would wait; the trace says when to come again
     cancel: CancelToken | None = field(default=None, repr=False)
     cache_control: str = ""  # as the HTTP header has it: `no-store`, `no-cache`
     scope: str = ""  # who may share its answers, free of secrets; empty: all calls with configured credentials

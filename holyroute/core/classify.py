@@ -200,6 +200,11 @@ def _invalid(response: Response, detail: str) -> Outcome:
 
 
 def _of_choices(choices: list[dict[str, Any]]) -> tuple[Verdict, str]:
+    if len(choices) == 1 and choices[0].get("finish_reason") == "stop":  # the usual answer
+        message = choices[0].get("message")
+        content = message.get("content") if isinstance(message, dict) and not message.get("refusal") else None
+        if isinstance(content, str) and content.strip():
+            return verdicts.ANSWERED, ""
     messages = [choice.get("message") for choice in choices]
     reasons = [choice.get("finish_reason") for choice in choices]
     refusals = [message["refusal"] for message in messages if isinstance(message, dict) and message.get("refusal")]

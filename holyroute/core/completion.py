@@ -35,10 +35,10 @@ class Usage:
         usage = answer.get("usage")
         if not isinstance(usage, dict):
             return None
-        counts = (usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
-        if not all(type(count) is int and 0 <= count < _ABSURD for count in counts) or counts == (0, 0):
+        prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+        if type(prompt) is not int or type(completion) is not int or not prompt | completion:
             return None
-        return cls(*counts)
+        return cls(prompt, completion) if 0 <= prompt < _ABSURD and 0 <= completion < _ABSURD else None
 
     def cost(self, price: Price | None) -> Decimal | None:
         """Exact USD at a price per million tokens; None where the price is unknown, never 0."""

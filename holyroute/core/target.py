@@ -80,13 +80,13 @@ class Target:
     rpm: int | None = None
     tpm: int | None = None
 
+    key: str = field(init=False, repr=False, compare=False)  # identity of what breakers and benches are kept for
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.provider.base_url}|{self.model}")
+
     def __hash__(self) -> int:
         return hash(self.model)
-
-    @property
-    def key(self) -> str:
-        """Identity of what breakers and benches are kept for."""
-        return f"{self.provider.base_url}|{self.model}"
 
 
 @dataclass(frozen=True, slots=True)

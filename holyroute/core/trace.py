@@ -280,6 +280,8 @@ class Trace:
     @property
     def cost(self) -> Decimal | None:
         """USD of all attempts that reported their usage; None where the answer's own cost is unknown, 0 for a hit."""
+        if len(self.attempts) == 1 and self.cached is None:  # the usual case
+            return self.attempts[0].cost
         costs = [record.cost for record in self.attempts]
         if self.cached is not None:
             costs.append(Decimal(0))

@@ -14,6 +14,7 @@ import itertools
 import json
 import logging
 import math
+import operator
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +32,7 @@ COMPLETION = 500  # tokens of an answer, until some have been seen
 ANSWERS = 64  # of a model, whose lengths are remembered
 MODELS = 256  # that are remembered
 NARROW, WIDE = 0.3, 3.0  # bounds of a factor: beyond, `usage` counts something else than this text
-FEW, ONE_IN = 256, 8  # answers of a model that are all learnt from, and how many of those that follow
+FEW, ONE_IN = ANSWERS, 8  # answers of a model that are all learnt from, and how many of those that follow
 SLOWEST = 0.05  # weight of one more answer in a factor, when many have been seen
 
 # Tokens per unit, fitted to counts of prose in 13 languages, code, JSON and LaTeX (`benchmarks/tokens.py` judges it).
@@ -70,6 +71,9 @@ def _table(classes: Mapping[bytes, bytes], rest: bytes) -> bytes:
 _ASCII = _table(_ASCII_CLASSES, b"!")
 _SCRIPTS = _table(_SCRIPT_CLASSES, b"o")
 _WORDS = _table({b"a": b"a"}, b" ")
+
+
+_FORMS = frozenset({"tools", "functions", "response_format"})  # what else of a body is read by the model
 
 
 class RawEstimate(NamedTuple):
@@ -123,14 +127,21 @@ class TokenEstimator:
         fixed, texts = PER_REQUEST, []
         messages = body.get("messages")
         for message in messages if isinstance(messages, list) else ():
-            if isinstance(message, dict):
-                fixed += PER_MESSAGE + (PER_NAME if message.get("name") else 0)
-                for part in _parts(message):
-                    if isinstance(part, str):
-                        texts.append(part)
-                    else:
-                        fixed += part
-        texts += [_json(body[key]) for key in ("tools", "functions", "response_format") if body.get(key)]
+            if not isinstance(message, dict):
+                continue
+            fixed += PER_MESSAGE
+            content = message.get("content")
+            if type(content) is str and len(message) == 2 and "role" in message:  # as most are
+                texts.append(content)
+                continue
+            fixed += PER_NAME if message.get("name") else 0
+            for part in _parts(message):
+                if isinstance(part, str):
+                    texts.append(part)
+                else:
+                    fixed += part
+        if not _FORMS.isdisjoint(body):
+            texts += [_json(body[key]) for key in ("tools", "functions", "response_format") if body.get(key)]
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         choices = body.get("n")
         return RawEstimate(
@@ -217,7 +228,7 @@ class _Model:
 
     def tokens(self, scripts: tuple[float, ...]) -> float:
         """Tokens of a text in this vocabulary."""
-        return sum((factor * tokens for factor, tokens in zip(self._factors, scripts, strict=True)), 0.0)
+        return sum(map(operator.mul, self._factors, scripts), 0.0)
 
     def learn(self, raw: RawEstimate, usage: Usage) -> None:
         """Move the factors and the length of answers."""
@@ -230,12 +241,14 @@ class _Model:
         error = math.log(actual / expected)
         # by squares, as in a regression: the spaces and digits of a Korean text say little about English
         squares = [(factor * tokens) ** 2 for factor, tokens in zip(self._factors, raw.scripts, strict=True)]
-        shares = [square / sum(squares) for square in squares]
-        self._seen = tuple(seen + share for seen, share in zip(self._seen, shares, strict=True))
-        self._factors = tuple(
-            min(WIDE, max(NARROW, factor * math.exp(share * _step(error, seen))))
-            for factor, share, seen in zip(self._factors, shares, self._seen, strict=True)
-        )
+        whole, factors, seen = sum(squares), list(self._factors), list(self._seen)
+        for group, square in enumerate(squares):
+            if square:  # else it says nothing about these scripts
+                share = square / whole
+                seen[group] += share
+                moved = factors[group] * math.exp(share * _step(error, seen[group]))
+                factors[group] = min(WIDE, max(NARROW, moved))
+        self._factors, self._seen = tuple(factors), tuple(seen)
 
 
 def _step(error: float, seen: float) -> float:

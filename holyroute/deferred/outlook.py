@@ -29,6 +29,6 @@ def _free_at(router: Router, call: Call, candidate: Candidate, now: float) -> fl
     if limiters:
         estimator = router.state.estimator
         tokens = estimator.estimate(estimator.read(call.body), target.key)
-        waits = (limiter.eta(tokens, now, Priority.BATCH) for limiter in limiters)
+        waits = (limiter.eta(tokens, now, Priority.QUEUE) for limiter in limiters)
         at = max(at, *(now if wait is None else now + wait for wait in waits))  # too large: the attempt tells
     return at

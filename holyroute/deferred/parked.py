@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from holyroute.core.call import Selection
+from holyroute.core.call import Call, Selection
 from holyroute.exceptions import InvalidItem, SecretInPayload
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def encode(call: ParkedCall, largest: int, secrets: Iterable[str]) -> bytes:
         if not isinstance(mapping, Mapping):
             raise InvalidItem(f"{name}: expected a JSON object, got {type(mapping).__name__}")
     for name, text in (("handler", call.handler), ("key", call.key)):
-        _check_name(name, text)
+        check_name(name, text)
     content = {
         "body": dict(call.body),
         "model": call.model,
@@ -89,6 +90,21 @@ def decode(payload: bytes, key: str | None = None) -> ParkedCall:
         raise ValueError(f"not a parked call: {error!r}") from None
 
 
+def group_of(call: ParkedCall) -> int:
+    """Fingerprint of whom a call may be asked of, the same for all that were parked with the same route and needs.
+
+    Made of nothing but the call, so that it does not depend on who parks it; a number, so that no flipped byte makes it
+    something that cannot be asked for.
+    """
+    named = Call(model=call.model, body=call.body, selection=call.selection, deadline=0.0, connect=0.0, read=0.0)
+    try:
+        needs = sorted(named.needs)
+    except TypeError:  # no list of messages; whoever replays it will say so
+        needs = []
+    route = json.dumps([call.model, asdict(call.selection), needs])
+    return int.from_bytes(hashlib.blake2b(route.encode(), digest_size=8).digest(), signed=True)
+
+
 def encode_result(result: Any, secrets: Iterable[str]) -> bytes:
     """An answer as JSON, with every secret masked; it was paid for, so nothing else is refused.
 
@@ -120,8 +136,13 @@ def _written(secret: str) -> str:
     return json.dumps(secret, ensure_ascii=False)[1:-1]
 
 
-def _check_name(name: str, text: object) -> None:
-    if text is None:
+def check_name(name: str, text: object, *, optional: bool = True) -> None:
+    """Whether something can be the key or the handler of a call.
+
+    Raises:
+        InvalidItem: It cannot.
+    """
+    if text is None and optional:
         return
     if not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= LONGEST_NAME:
         raise InvalidItem(f"{name}: expected 1 to {LONGEST_NAME} printable characters")

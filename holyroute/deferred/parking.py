@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holyroute.config.credentials import callers_credential
 from holyroute.core.call import Selection
 from holyroute.deferred.parked import ParkedCall
+from holyroute.deferred.ramp import backoff
 from holyroute.dialects.base import Untranslatable
 from holyroute.dialects.translation import DIALECTS
 from holyroute.exceptions import QueueError
@@ -51,11 +52,11 @@ class Parking:
     def __call__(self, call: Call, trace: Trace) -> None:
         """Park a call of which its trace says that it may be answered later."""
         own = callers_credential(call)
-        now = self._router.clock.now()
+        free_in = 0.0 if trace.retry_at is None else trace.retry_at - self._router.clock.now()
         try:
             trace.ticket = self.queue.put(
                 self.parked(call),
-                delay=0.0 if trace.retry_at is None else max(0.0, trace.retry_at - now),
+                delay=max(free_in, backoff(self.queue.settings, leases=1)),  # it has failed once
                 secrets=() if own is None else [own.secret],
             )
         except QueueError as error:

@@ -29,7 +29,7 @@ from holyroute.exceptions import DeadLetter, QueueCorrupt, ResultTimeout, Unknow
 from holyroute.stores.base import FURTHEST, NewItem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from holyroute.config.schema import QueueSettings
     from holyroute.core.clock import Clock
@@ -50,6 +50,7 @@ class Lease:
     id: str
     token: str = field(repr=False)
     call: ParkedCall
+    group: int  # of calls that the same targets may answer
     attempts: int  # that count, this one included
     leases: int  # this one included
     seconds: float
@@ -141,8 +142,14 @@ class RetryQueue:
             SecretInPayload: A key stands in it.
         """
         payload = parked.encode(call, self.settings.max_item_bytes, [*self._secrets(), *secrets])
-        digest = hashlib.blake2b(payload, digest_size=16).hexdigest()
-        item_id, created = self._store.put(NewItem(payload=payload, digest=digest, key=call.key, delay=delay))
+        new = NewItem(
+            payload=payload,
+            digest=hashlib.blake2b(payload, digest_size=16).hexdigest(),
+            group=parked.group_of(call),
+            key=call.key,
+            delay=delay,
+        )
+        item_id, created = self._store.put(new)
         return Ticket(item_id, created, self)
 
     def get(self, ticket_id: str) -> Item:
@@ -185,7 +192,19 @@ class RetryQueue:
 
     # --- replaying ---
 
-    def lease(self, limit: int, *, deadline: float = 0.0) -> list[Lease]:
+    def groups(self) -> list[int]:
+        """The groups of which a call is due, that with the earliest first; a group's calls have the same route."""
+        return self._store.groups()
+
+    def sample(self, group: int) -> ParkedCall | None:
+        """The next call of a group, still waiting; None if there is none, or it cannot be read."""
+        payload = self._store.sample(group)
+        try:
+            return None if payload is None else parked.decode(payload)
+        except ValueError:
+            return None
+
+    def lease(self, limit: int, *, deadline: float = 0.0, shares: Mapping[int, int] | None = None) -> list[Lease]:
         """Take up to some calls that are due, first due first; each has to be completed, failed or postponed.
 
         Take no more than can be sent at once: what waits in a worker runs out of lease.
@@ -193,20 +212,21 @@ class RetryQueue:
         Args:
             limit: how many; less than one takes nothing.
             deadline: seconds that one replay may take; the lease is half as long again, at most an hour.
+            shares: how many of which groups at most, and none of others; None: of any.
         """
         if limit < 1:
             return []
         seconds = min(FURTHEST, max(self.settings.lease, LEASE_FACTOR * deadline))
         renew_at = self._clock.now() + seconds / RENEWALS
         found = []
-        for leased in self._store.lease(limit, seconds):
+        for leased in self._store.lease(limit, seconds, shares):
             try:
                 call = parked.decode(leased.payload, leased.key)
             except ValueError as error:
-                self._store.bury(leased.id, leased.token, self._cause(f"cannot be read: {error}"))
+                self._store.bury(leased.id, leased.token, self.masked(f"cannot be read: {error}"))
                 continue
-            attempts, leases = leased.attempts, leased.leases
-            found.append(Lease(leased.id, leased.token, call, attempts, leases, seconds, renew_at))
+            counts = (leased.attempts, leased.leases)
+            found.append(Lease(leased.id, leased.token, call, leased.group, *counts, seconds, renew_at))
         return found
 
     def renew(self, lease: Lease) -> Lease | None:
@@ -236,7 +256,7 @@ class RetryQueue:
             retry_after: seconds to wait at least; the back-off counts where it is longer.
         """
         delay = max(retry_after, backoff(self.settings, lease.leases))
-        return self._store.retry(lease.id, lease.token, delay=delay, error=self._cause(cause), counts=counts_as_attempt)
+        return self._store.retry(lease.id, lease.token, delay=delay, error=self.masked(cause), counts=counts_as_attempt)
 
     def postpone(self, lease: Lease, delay: float = 0.0) -> bool:
         """Give a call back untried, because an outage was found after it was leased; False: the lease was lost."""
@@ -244,7 +264,7 @@ class RetryQueue:
 
     def bury(self, lease: Lease, cause: str) -> bool:
         """Give a call up at once, because no attempt can help; False: the lease was lost."""
-        return self._store.bury(lease.id, lease.token, self._cause(cause))
+        return self._store.bury(lease.id, lease.token, self.masked(cause))
 
     # --- keeping house ---
 
@@ -287,11 +307,21 @@ class RetryQueue:
         """Salvage what can be read; what was there before is kept under another name."""
         return self._store.repair()
 
+    def exists(self) -> bool:
+        """Whether there is anything to look at; a file is made when something is first parked in it, or replayed."""
+        return self._store.exists()
+
+    @property
+    def name(self) -> str:
+        """Where it lies, for messages."""
+        return self._store.name
+
     def close(self) -> None:
         """Let go of the store; a queue in memory is forgotten."""
         self._store.close()
 
-    def _cause(self, text: str) -> str:
+    def masked(self, text: str) -> str:
+        """A cause as it is written down: keys in it are masked, and it is cut to 500 characters."""
         return parked.cause_of(text, self._secrets())
 
 

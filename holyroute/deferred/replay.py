@@ -1,50 +1,43 @@
 """Replay: parked calls are asked again when somebody may be able to answer.
 
 Calls that the same targets may answer are a group. Of a group nothing is leased while nobody in it may be asked, and
-after an outage one call goes first, then two, then four. Which group a call belongs to is known only once it is leased:
-one whose group is down goes back untried, to wait its turn.
+after an outage one call goes first, then two, then four. A call that turns out to be for somebody else than the others
+of its group, who is down, goes back untried, to wait its turn.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from holyroute.core import verdicts
 from holyroute.core.call import Call
 from holyroute.core.cancel import CancelToken
-from holyroute.deferred.outlook import free_at
-from holyroute.deferred.ramp import Ramp, backoff
-from holyroute.exceptions import QueueError
+from holyroute.deferred.groups import Groups
+from holyroute.deferred.handlers import Delivered
+from holyroute.deferred.ramp import backoff
+from holyroute.exceptions import QueueError, QueueFull, QueueUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from holyroute.core.outcome import Outcome
+    from holyroute.deferred.groups import Group
+    from holyroute.deferred.handlers import Handler
+    from holyroute.deferred.parked import ParkedCall
     from holyroute.deferred.queue import Lease, RetryQueue
     from holyroute.engine.router import Router
 
     Send = Callable[[Call, str], Outcome]  # a call, and the idempotency key to send along
-    Handler = Callable[["Delivered"], object]
 
 logger = logging.getLogger("holyroute")
 
-GROUPS = 1_024  # that are remembered
-SCOUT = 10.0  # seconds between looks for other groups, while all that are known are down
 REST = 1.0  # seconds after an outage of which nobody said how long it lasts
+KEEPING, LONGEST_WAIT = 10, 10.0  # times that an answer is tried to be recorded, and seconds between them: a minute
 AGAIN, LONGEST = 1.0, 60.0  # seconds until a call is taken up again that came when its group was busy or down
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """The answer to a parked call, for the handler that it named. It is recorded already."""
-
-    id: str  # of the ticket
-    key: str | None
-    result: Mapping[str, Any] = field(repr=False)
-    metadata: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -56,15 +49,7 @@ class Progress:
     postponed: int = 0  # nobody could answer yet
     lost: int = 0  # leases that ran out: somebody else has, or had, the call
     unhandled: int = 0  # answered and recorded, but the handler raised
-
-
-@dataclass(slots=True)
-class Group:
-    """Calls that the same targets may answer."""
-
-    ramp: Ramp
-    call: Call  # the latest, as a sample
-    in_flight: int = 0
+    cause: str = ""  # the latest of calls that were not answered
 
 
 @dataclass(slots=True, eq=False)
@@ -96,8 +81,6 @@ class Replayer:
         record: Callable[[Outcome], dict[str, Any]],
         handlers: Mapping[str, Handler],
     ) -> None:
-        from cachetools import LRUCache
-
         self.queue = queue
         self.progress = Progress()
         self.changed = threading.Condition()
@@ -106,22 +89,30 @@ class Replayer:
         self._record = record
         self._handlers = handlers
         self._most = queue.settings.concurrency
-        self._groups: LRUCache[tuple[str, ...], Group] = LRUCache(GROUPS)
+        self._groups = Groups(router, self._most)
+        self._waiting: list[int] = []  # fingerprints of groups of which a call was due at the last look
         self._under_way: dict[str, Work] = {}
-        self._scout_at = -float("inf")
 
     @property
     def in_flight(self) -> int:
         """Calls under way."""
         return len(self._under_way)
 
-    def take(self) -> tuple[int, list[Work]]:
-        """Lease what may be asked now: how many there were, and those that can go, each to be handed to `work`."""
+    def take(self) -> tuple[bool, list[Work]]:
+        """Lease what may be asked now: whether there was any, and those that can go, each to be handed to `work`."""
+        places = self._most - self.in_flight
+        if places <= 0:
+            return False, []
+        self._waiting = self.queue.groups()
+        for fingerprint in self._groups.unknown(self._waiting):
+            self._meet(fingerprint)
         now = self._router.clock.now()
         with self.changed:
-            places = min(self._places(now), self._most - self.in_flight)
-        leases = self.queue.lease(places, deadline=self._router.config.time.deadline) if places > 0 else []
-        return len(leases), [work for lease in leases if (work := self._admit(lease)) is not None]
+            shares = self._groups.shares(self._waiting, places, now)
+        if not shares:
+            return False, []
+        leases = self.queue.lease(sum(shares.values()), deadline=self._router.config.time.deadline, shares=shares)
+        return True, [work for lease in leases if (work := self._admit(lease)) is not None]
 
     def work(self, work: Work) -> None:
         """Have one call asked, and record how it ended."""
@@ -151,10 +142,8 @@ class Replayer:
         """Seconds until somebody may be asked again; None: somebody may be now, as far as is known."""
         now = self._router.clock.now()
         with self.changed:
-            if not self._groups or self._places(now) > 0:
-                return None
-            at = min([self._scout_at, *(self._open_at(group, now) for group in self._groups.values())])
-            return max(0.0, at - now)
+            at = self._groups.next_at(self._waiting, now)
+        return None if at is None or at <= now else at - now
 
     def cancel(self) -> None:
         """Call off what is under way; it goes back untried."""
@@ -166,51 +155,41 @@ class Replayer:
 
     # --- whom to ask ---
 
-    def _places(self, now: float) -> int:
-        """How many calls may be leased; one now and then, to see whether there are groups that are not down."""
-        places = 0
-        for group in self._groups.values():
-            if self._open_at(group, now) <= now:
-                places += group.ramp.free(group.in_flight, now)
-        return places or int(now >= self._scout_at)
-
-    def _open_at(self, group: Group, now: float) -> float:
-        """When somebody of a group may be asked."""
-        rested = group.ramp.paused_until(now) or now
-        return max(rested, free_at(self._router, group.call, self._router.candidates(group.call), now))
+    def _meet(self, fingerprint: int) -> None:
+        """Find out whom the calls of a group are for, before any is leased."""
+        sample = self.queue.sample(fingerprint)
+        if sample is None:
+            return  # damaged, or gone meanwhile: whoever leases it will see
+        with self.changed, suppress(Exception):  # for nobody, or no call at all: so here
+            self._groups.learn(fingerprint, self._call(sample))
 
     def _admit(self, lease: Lease) -> Work | None:
         """A leased call that may be asked now; others go back."""
-        call, name = self._call(lease), lease.call.handler
+        call, name = self._call(lease.call), lease.call.handler
         if name is not None and name not in self._handlers:
             self._fail(lease, f"handler {name!r} is not registered in the process that replays", at_fault=True)
             return None
         try:
-            candidates = self._router.candidates(call)
+            with self.changed:
+                group = self._groups.learn(lease.group, call)
         except Exception as error:  # noqa: BLE001 - an unknown model, no list of messages: parked by other settings
             self._fail(lease, _named(error), at_fault=True)
             return None
         now = self._router.clock.now()
         with self.changed:
-            names = tuple(sorted(one.target.key for one in candidates))
-            group = self._groups.get(names)
-            if group is None:
-                group = self._groups[names] = Group(Ramp(self._most), call)
-            group.call = call
-            open_at = self._open_at(group, now)
-            if open_at <= now and group.ramp.free(group.in_flight, now):
+            open_at = self._groups.open_at(group, now)
+            if open_at <= now and group.room(now):
                 group.in_flight += 1
                 work = self._under_way[lease.id] = Work(lease, call, group)
                 return work
-            self._scout_at = now + SCOUT
         wait = max(AGAIN, min(open_at - now, LONGEST))
         if lease.leases > 1:  # it makes way for other groups
             wait = max(wait, backoff(self.queue.settings, lease.leases - 1))
         self._count("ready" if self.queue.postpone(lease, wait) else None)
         return None
 
-    def _call(self, lease: Lease) -> Call:
-        time, parked = self._router.config.time, lease.call
+    def _call(self, parked: ParkedCall) -> Call:
+        time = self._router.config.time
         return Call(
             model=parked.model,
             body=parked.body,
@@ -219,6 +198,7 @@ class Replayer:
             read=time.read,
             limit=time.read,
             background=True,
+            replayed=True,
             cancel=CancelToken(),
             selection=parked.selection,
         )
@@ -257,7 +237,7 @@ class Replayer:
     def _deliver(self, work: Work, result: dict[str, Any]) -> None:
         """Record an answer; only then its handler is told."""
         lease, name = work.lease, work.lease.call.handler
-        recorded = self.queue.complete(lease, result)
+        recorded = self._keep(work, result)
         self._count("done" if recorded else None)
         if not recorded or name is None:
             return
@@ -268,7 +248,23 @@ class Replayer:
             self._count("unhandled")
             logger.exception("handler %r failed for parked call %s, whose answer is recorded", name, lease.id)
 
+    def _keep(self, work: Work, result: dict[str, Any]) -> bool:
+        """Record an answer. It was paid for: a full disk or a busy file is given some time, unless the replay stops."""
+        import tenacity
+
+        token = work.call.cancel
+        assert token is not None
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((QueueFull, QueueUnavailable)),
+            wait=tenacity.wait_exponential(max=LONGEST_WAIT),
+            stop=lambda state: token.cancelled or state.attempt_number >= KEEPING,
+            sleep=self._router.clock.sleep,
+            reraise=True,
+        )
+        return retrying(self.queue.complete, work.lease, result)
+
     def _fail(self, lease: Lease, cause: str, *, at_fault: bool, retry_after: float = 0.0) -> None:
+        self.progress.cause = self.queue.masked(cause)
         self._count(self.queue.fail(lease, cause, counts_as_attempt=at_fault, retry_after=retry_after))
 
     def _count(self, state: str | None) -> None:

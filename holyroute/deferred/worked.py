@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import contextvars
 import logging
+import math
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from holyroute.core import forks
+from holyroute.deferred import handlers
 from holyroute.deferred.queue import RetryQueue
 from holyroute.deferred.replay import Replayer
 from holyroute.exceptions import QueueError
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
     from holyroute.config.schema import QueueSettings
     from holyroute.core.outcome import Outcome
-    from holyroute.deferred.replay import Handler, Progress, Send, Work
+    from holyroute.deferred.handlers import Handler
+    from holyroute.deferred.replay import Progress, Send, Work
     from holyroute.engine.router import Router
     from holyroute.stores.base import QueueStore
 
@@ -29,6 +32,7 @@ LOOK = 1.0  # seconds between looks for calls that others parked
 LONGEST = 5.0  # seconds between looks while nobody may be asked
 GRACE = 10.0  # seconds that calls under way are given when the replay stops
 CALLED_OFF = 5.0  # seconds that they may take to notice that it is over
+HEARD = 1.0  # seconds that the main thread sleeps at most: not every signal wakes it (see cli/waiting)
 
 
 def in_thread(work: Callable[[], None]) -> None:
@@ -66,7 +70,7 @@ class WorkedQueue(RetryQueue):
         self._send = send
         self._record = record
         self._spawn = spawn
-        self._handlers: dict[str, Handler] = {}
+        self._handlers = handlers.of_queue()
         self._ends_with_process = False
         self.after_fork()
         forks.register(self)
@@ -78,20 +82,18 @@ class WorkedQueue(RetryQueue):
         self._lock = threading.Lock()
 
     def handler(self, name: str) -> Callable[[Handler], Handler]:
-        """Register what takes the answers of calls that were parked with this name.
+        """Register what takes the answers of calls that were parked with this name, for this queue alone.
 
             @client.queue.handler("save")
             def save(answer): table[answer.metadata["row"]] = answer.result["content"]
 
         It is called in a thread of the replay, once the answer is recorded. If it raises, that is logged, and the
-        answer stays where it is: `client.queue.get(answer.id).result`.
+        answer stays where it is: `client.queue.get(answer.id).result`. `holyroute.handler` is the same for all queues.
+
+        Raises:
+            InvalidItem: It is no name.
         """
-
-        def register(function: Handler) -> Handler:
-            self._handlers[name] = function
-            return function
-
-        return register
+        return handlers.register(self._handlers, name)
 
     def start(self) -> None:
         """Replay in the background until `stop`, or until the process ends. Starting twice changes nothing."""
@@ -119,7 +121,10 @@ class WorkedQueue(RetryQueue):
             with run.replayer.changed:
                 run.replayer.changed.notify_all()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(grace + CALLED_OFF)
+            for _ in range(math.ceil((grace + CALLED_OFF) / HEARD)):
+                thread.join(HEARD)
+                if not thread.is_alive():
+                    break
 
     def drain(self, *, until_empty: bool = False) -> Progress:
         """Replay in this thread: what is due and may be asked now, or everything that waits.
@@ -176,21 +181,24 @@ class Run:
         self._give_up = float("inf")
 
     def stop(self, grace: float) -> None:
-        """Stop at the next look."""
-        self._give_up = self._router.clock.now() + grace
+        """Stop at the next look; whoever says so again can shorten the grace, but not lengthen it."""
+        self._give_up = min(self._give_up, self._router.clock.now() + grace)
         self.stopping = True
 
     def until(self, is_over: Callable[[], bool]) -> None:
         """Replay until something is so, or somebody stops it; then wait for what is under way."""
         try:
             while not self.stopping:
-                leased, works = self.replayer.take()
+                found, works = self.replayer.take()
                 for work in works:
                     self._start(work)
-                if not leased and not self.replayer.in_flight and is_over():
+                if not found and not self.replayer.in_flight and is_over():
                     break
                 self.replayer.renew()
-                self.wait(self._seconds(idle=not leased))
+                self.wait(self._seconds(idle=not found))
+        except (KeyboardInterrupt, SystemExit):  # whoever presses Ctrl-C does not want to wait for answers
+            self.stop(grace=0.0)
+            raise
         finally:
             self._finish()
 
@@ -209,10 +217,12 @@ class Run:
 
     def wait(self, seconds: float) -> None:
         """Wait until a call ends or somebody stops the replay, but no longer than some seconds."""
-        changed = self.replayer.changed
+        changed, clock = self.replayer.changed, self._router.clock
+        until = clock.now() + seconds
         with changed:
-            if not self.stopping and seconds > 0:
-                self._router.clock.wait(changed, seconds)
+            while not self.stopping and (left := until - clock.now()) > 0:
+                if clock.wait(changed, min(left, HEARD)):
+                    break
 
     def _start(self, work: Work) -> None:
         self._spawn(lambda: self.replayer.work(work))
@@ -230,6 +240,9 @@ class Run:
             now = self._router.clock.now()
             if self.stopping and now >= self._give_up:
                 self.replayer.cancel()
+            if now >= self._give_up + CALLED_OFF:
+                logger.warning("%d parked calls do not end; others get them with their leases", self.replayer.in_flight)
+                return
             self.replayer.renew()
             with self.replayer.changed:
                 if self.replayer.in_flight:

@@ -55,7 +55,7 @@ def recognise(request: PreparedRequest) -> Found | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Translation:
     """What a caller and a target that answers have to say to each other."""
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from requests import PreparedRequest
 from requests.exceptions import InvalidJSONError
+from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
 from holyroute.core import codec
@@ -69,8 +70,8 @@ def post(
     portable: Mapping[str, str] = PORTABLE_HEADERS,
 ) -> PreparedRequest:
     """A new request, with a key's header where there is one; of the caller's headers only the portable ones travel."""
-    given: Mapping[str, Any] = headers or {}
-    template = _template(url, tuple((name, given.get(name, usual)) for name, usual in portable.items()))
+    given = portable if headers is None else {name: headers.get(name, usual) for name, usual in portable.items()}
+    template = _template(url, tuple(given.items()))
     sent = {**template.headers._store, "content-length": ("Content-Length", str(len(data)))}  # noqa: SLF001
     if key is not None:
         sent[key[0].lower()] = key
@@ -90,8 +91,8 @@ def _template(url: str, headers: tuple[tuple[str, str], ...]) -> PreparedRequest
 
 def _copy(template: PreparedRequest, headers: dict[str, Any]) -> PreparedRequest:
     """A copy with other headers, by their names in lower case: without the walk that requests makes for each."""
-    request = PreparedRequest()
-    request.__dict__.update(template.__dict__, hooks=request.hooks)
+    request = PreparedRequest.__new__(PreparedRequest)
+    request.__dict__.update(template.__dict__, hooks=default_hooks())
     request.headers = CaseInsensitiveDict.__new__(CaseInsensitiveDict)
     request.headers._store = OrderedDict(headers)  # noqa: SLF001
     return request
@@ -108,10 +109,9 @@ def copied(request: PreparedRequest) -> PreparedRequest:
 
 def without_credentials(request: PreparedRequest) -> PreparedRequest:
     """A copy that may be shown: every header that could hold a credential is masked."""
-    headers = {
-        low: (name, value if low in _SHOWN_HEADERS else "***")
-        for low, (name, value) in request.headers._store.items()  # noqa: SLF001
-    }
+    headers = dict(request.headers._store)  # noqa: SLF001
+    for low in headers.keys() - _SHOWN_HEADERS:
+        headers[low] = (headers[low][0], "***")
     return _copy(request, headers)
 
 

@@ -33,7 +33,7 @@ class Candidate:
     at_home: bool = False  # at the host that the script wrote
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Patience:
     """How long an attempt may take, in seconds from its start."""
 

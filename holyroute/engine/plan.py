@@ -72,7 +72,7 @@ class Plan:
                 waiting = _narrow(waiting, candidate, self._trace.last, retry_empty=self._settings.retry_empty)
         if not self._trace.attempts:
             yield from self._probe_early()
-        if not self._trace.attempts and self._full:
+        if not self._trace.attempts and self._full and self._call.waits and not self._is_over():
             yield from self._visit(min(self._full, key=lambda one: one[0])[1], others=False)
         self._is_over()
 
@@ -115,6 +115,8 @@ class Plan:
     def _probe_early(self) -> Iterator[Attempt]:
         """Nobody could be asked: no reset, one early probe, nearest to recovery first."""
         for _, candidate in sorted(self._refused, key=lambda refusal: refusal[0]):
+            if self._is_over():
+                return
             attempt = self._admit(candidate, others=False, early=True)
             if attempt is not None:
                 yield attempt
@@ -130,9 +132,10 @@ class Plan:
         loan: Loan | None = None,
     ) -> Attempt | None:
         """The last gates before the send: time, credential and benches, rate limits, breaker."""
-        if self._is_over() or (translation := self._translated(candidate)) is None:
+        if (asked and self._is_over()) or (translation := self._translated(candidate)) is None:
             return None
-        choice = self._state.wallet.choose(candidate, self._call, self._clock.now(), spent=self._spent(asked))
+        spent = self._spent(asked) if asked else ()
+        choice = self._state.wallet.choose(candidate, self._call, self._clock.now(), spent=spent)
         if choice.refused is not None:
             if not asked:
                 self._trace.skip(candidate.target, choice.refused, choice.retry_at)
@@ -203,6 +206,8 @@ class Plan:
 
     def _patience(self, now: float, *, others: bool) -> float:
         """Seconds that waiting for a rate limit is worth; background calls have all the time there is."""
+        if not self._call.waits:
+            return 0.0
         remaining = self._deadline.remaining(now)
         if self._call.background:
             return remaining
@@ -242,7 +247,7 @@ class Plan:
         if self._is_refused_key():
             choice = self._state.wallet.choose(candidate, self._call, self._clock.now(), spent=self._spent(asked))
             return 0.0 if choice.refused is None else None
-        if len(self._candidates) == 1:
+        if len(self._candidates) == 1 and self._call.waits:
             return self._pause_alone(candidate, outcome, len(asked))
         return self._pause_once(candidate, outcome) if len(asked) == 1 else None
 
@@ -261,7 +266,7 @@ class Plan:
             return backoff.blip()
         if retry is Retry.SHORT_WAIT and candidate is self._candidates[0] and outcome.retry_after is not None:
             short = outcome.retry_after <= min(self._settings.short_wait, remaining / 5)
-            return outcome.retry_after if short else None
+            return outcome.retry_after if short and self._call.waits else None
         return backoff.ONCE if retry is Retry.ONCE else None
 
     def _pause_alone(self, candidate: Candidate, outcome: Outcome, asked: int) -> float | None:

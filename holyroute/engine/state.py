@@ -53,7 +53,7 @@ class State:
 
     def budget(self, candidates: list[Candidate]) -> RetryBudget:
         """The retry budget that all calls with these candidates share."""
-        group = tuple(candidate.target.key for candidate in candidates)
+        group = tuple([candidate.target.key for candidate in candidates])
         with self._lock:
             budget = self._budgets.get(group)
             if budget is None:

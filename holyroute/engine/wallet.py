@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from holyroute.resilience.guard import Guards
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """A credential to go with, or the reason why there is none."""
 
@@ -55,9 +55,12 @@ class Wallet:
         choices = self._choices(candidate, call)
         if not choices:
             return Choice(refused=self.missing(candidate.target.provider))
-        choices = [choice for choice in choices if choice.credential not in spent]
-        if not choices:
-            return Choice(refused="every key was tried")
+        if spent:
+            choices = [choice for choice in choices if choice.credential not in spent]
+            if not choices:
+                return Choice(refused="every key was tried")
+        if not self._guards.gates:  # nothing is benched, as usual
+            return choices[0]
         benches = []
         for choice in choices:
             bench = self._guards.benched(candidate.target, choice.credential, now)
@@ -80,7 +83,7 @@ class Wallet:
 
     def explain(self, target: Target, credential: Credential | None, outcome: Outcome) -> str:
         """The outcome's detail without the key, which some providers repeat; for a 401 what a person has to check."""
-        detail = _masked(outcome.detail, credential)
+        detail = _masked(outcome.detail, credential) if outcome.detail else ""
         if outcome.verdict is not verdicts.UNAUTHORIZED:
             return detail
         provider = target.provider
@@ -98,14 +101,16 @@ class Wallet:
         if not provider.api_key_env:
             return callers or [Choice()]
         configured = [Choice(credential) for credential in self._rotated(provider)]
+        if not callers:
+            return configured
         if configured and callers and callers[0].credential is None and not candidate.own:
             return configured  # the script sent no key, and what it wrote is not what is asked now
         return callers + configured
 
-    def _rotated(self, provider: Provider) -> list[Credential]:
+    def _rotated(self, provider: Provider) -> Sequence[Credential]:
         keys = self._keyring.keys(provider)
         if len(keys) < 2:
-            return list(keys)
+            return keys
         # next() on itertools.count is atomic in CPython: each call starts with another key
         turn = next(self._turns.setdefault(provider.name, itertools.count())) % len(keys)
         return [*keys[turn:], *keys[:turn]]

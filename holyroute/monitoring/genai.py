@@ -138,7 +138,10 @@ def prompt(call: Call) -> Attributes:
 def words(answer: Mapping[str, Any] | None) -> Attributes:
     """The answer, for those who asked for it."""
     said = [
-        {**_message(one.get("message") or {}, role="assistant"), "finish_reason": one.get("finish_reason") or "error"}
+        {
+            **_message(_object(one.get("message")), role="assistant"),
+            "finish_reason": one.get("finish_reason") or "error",
+        }
         for one in _choices(answer or {})
     ]
     return {"gen_ai.output.messages": _text(said)} if said else {}
@@ -161,7 +164,7 @@ def _part(piece: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call.get("function") or {}
+    function = _object(call.get("function"))
     return {
         "type": "tool_call",
         "id": call.get("id"),
@@ -172,6 +175,10 @@ def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tool_response(message: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "tool_call_response", "id": message.get("tool_call_id"), "response": message.get("content")}
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _choices(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -185,4 +192,5 @@ def _is_figure(body: Mapping[str, Any], key: str) -> bool:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """JSON that every exporter can encode: half a character, which JSON may hold, is a question mark."""
+    return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()

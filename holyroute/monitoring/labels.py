@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from holyroute.core.target import Target
     from holyroute.core.trace import Trace
     from holyroute.core.verdicts import Verdict
+    from holyroute.monitoring.monitor import Monitor
 
 DEFAULT = "default"  # the route of calls that name neither a model nor a route
 
@@ -25,6 +26,10 @@ class Router(Protocol):
 
     config: Config
     events: Events
+
+    @property
+    def monitor(self) -> Monitor:
+        """What it adds up itself, and the queues that it knows of."""
 
     @property
     def keyring(self) -> Keyring:

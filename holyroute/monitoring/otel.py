@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 try:
     from opentelemetry import context, metrics, trace
@@ -74,7 +74,7 @@ def attach(
     tracing.names.add(router.config)
     if capture_content:
         tracing.secrets = partial(secrets_of, router)
-    _attached[router] = tracing
+    _attached[router] = ref(tracing)
     router.events.follow(tracing)
     return tracing
 
@@ -82,7 +82,8 @@ def attach(
 def detach(door: Any) -> None:
     """Trace no more calls of a door; those under way are traced to their end."""
     router = router_of(door)
-    tracing = _attached.pop(router, None)
+    attached = _attached.pop(router, None)
+    tracing = None if attached is None else attached()
     if tracing is not None:
         router.events.unfollow(tracing)
 
@@ -175,13 +176,15 @@ class TracedCall:
         span, self._attempt = self._attempt, None
         if span is None:  # it began when nobody could tell us
             return
-        told = self._masked(genai.of_answer(outcome.answer, record.usage))
-        self._measure(record, told)
-        if span.is_recording():
-            said = self._content(genai.words, outcome.answer)
-            span.set_attributes({**told, **said, **_facts(record, self._first_chunk)})
-            _judge(span, record.verdict)
-        span.end(self._at(record.started + record.seconds))
+        try:
+            told = self._masked(genai.of_answer(outcome.answer, record.usage))
+            self._measure(record, told)
+            if span.is_recording():
+                said = self._content(genai.words, outcome.answer)
+                span.set_attributes({**told, **said, **_facts(record, self._first_chunk)})
+                _judge(span, record.verdict)
+        finally:
+            span.end(self._at(record.started + record.seconds))
 
     def finished(self, trace: Trace) -> None:
         """The span of the call ends."""
@@ -304,4 +307,4 @@ def _ns(seconds: float) -> int:
     return int(seconds * 1_000_000_000)
 
 
-_attached: WeakKeyDictionary[Any, Tracing] = WeakKeyDictionary()
+_attached: WeakKeyDictionary[Any, ref[Tracing]] = WeakKeyDictionary()  # its router keeps it

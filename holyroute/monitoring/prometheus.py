@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from holyroute.core.events import Event
     from holyroute.core.target import Target
     from holyroute.core.trace import AttemptRecord, Trace
-    from holyroute.stores.base import QueueStats
-
-    Depth = Callable[[], QueueStats]
+    from holyroute.monitoring.health import QueueDepth
+    from holyroute.monitoring.labels import Router
 
 logger = logging.getLogger("holyroute")
 
+IN_MEMORY = ":memory:"
 OTHER = "other"  # in the place of a name that is in no configuration
 
 # Seconds. The bounds of the latency classes (1, 3, 10), the usual alert (5) and the time limits (120, 300) are among
@@ -62,11 +62,13 @@ def attach(door: Any, *, registry: CollectorRegistry | None = None) -> Exporter:
     one registry.
 
     Args:
-        door: whose router is counted; of a Client that has a queue, its depth is shown too.
+        door: whose router is counted, and the queues that its doors park calls in.
         registry: where the figures are shown, such as `prometheus_client.REGISTRY`; by default one of its own.
     """
     known = None if registry is None else _exporters.get(registry)
-    exporter = known or Exporter(CollectorRegistry() if registry is None else registry)
+    exporter = None if known is None else known()
+    if exporter is None:
+        exporter = Exporter(CollectorRegistry() if registry is None else registry)
     exporter.attach(door)
     return exporter
 
@@ -141,12 +143,8 @@ class Figures:
 class Queues(Collector):
     """How many parked calls are in which state, asked when somebody wants to know."""
 
-    def __init__(self) -> None:
-        self._depths: list[Depth] = []
-
-    def add(self, depth: Depth) -> None:
-        """Ask one more queue."""
-        self._depths.append(depth)
+    def __init__(self, routers: Iterable[Router]) -> None:
+        self._routers = routers
 
     def describe(self) -> Iterable[Metric]:
         """Its name."""
@@ -156,15 +154,22 @@ class Queues(Collector):
         """The gauge; without a value where there is no queue, or it cannot be read."""
         (gauge,) = self.describe()
         assert isinstance(gauge, GaugeMetricFamily)
-        states = ("ready", "leased", "done", "dead")
         try:
-            stats = [depth() for depth in self._depths]
+            depths = [look() for look in self._places().values()]
         except QueueError as error:
             logger.warning("the depth of the queue is not known: %s", error)
-            stats = []
-        for state in states if stats else ():
-            gauge.add_metric([state], sum(getattr(one, state) for one in stats))
+            depths = []
+        for state in ("ready", "leased", "done", "dead") if depths else ():
+            gauge.add_metric([state], sum(getattr(one, state) for one in depths))
         return [gauge]
+
+    def _places(self) -> dict[tuple[str, int], Callable[[], QueueDepth]]:
+        """Each queue once: a file may be that of several routers, memory is of one."""
+        return {
+            (place, id(router) if place == IN_MEMORY else 0): look
+            for router in list(self._routers)
+            for place, look in list(router.monitor.queues.items())
+        }
 
 
 class Exporter(Collector):
@@ -172,18 +177,18 @@ class Exporter(Collector):
 
     Attributes:
         registry: where it shows its figures.
-        queues: the depths of the queues of its doors.
+        queues: the depths of the queues of its routers.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self.queues = Queues()
         self._names = Names(OTHER)
         self._routers: WeakSet[Any] = WeakSet()
+        self.queues = Queues(self._routers)
         self.after_fork()
         registry.register(self)
         registry.register(self.queues)
-        _exporters[registry] = self
+        _exporters[registry] = ref(self)
         forks.register(self)
 
     def after_fork(self) -> None:
@@ -193,13 +198,12 @@ class Exporter(Collector):
     def attach(self, door: Any) -> None:
         """Count what happens at one more door."""
         router = router_of(door)
-        if router in self._routers:
-            return
-        self._routers.add(router)
-        self._names.add(router.config)
         with suppress(AttributeError, ConfigurationError):  # no client, or one that parks nothing
-            self.queues.add(door.queue.stats)
-        router.events.subscribe(self)
+            _ = door.queue  # from now on the router knows of it
+        if router not in self._routers:
+            self._routers.add(router)
+            self._names.add(router.config)
+            router.events.subscribe(self)
 
     def describe(self) -> Iterable[Metric]:
         """The names of all figures."""
@@ -255,4 +259,4 @@ class Exporter(Collector):
         return self._names.provider(target), self._names.model(target)
 
 
-_exporters: WeakKeyDictionary[CollectorRegistry, Exporter] = WeakKeyDictionary()
+_exporters: WeakKeyDictionary[CollectorRegistry, ref[Exporter]] = WeakKeyDictionary()  # the registry keeps them

@@ -59,6 +59,8 @@ class Admission:
         # what the classes below LIVE may take together while live callers have to wait
         self._lower = tuple(Bucket(limit, settings, settings.batch_share) for limit in limits.rates)
         self._all = self._buckets + self._lower
+        self._count_requests = tuple(bucket.kind == "requests" for bucket in self._buckets)
+        self._lower_in_debt = False
         self._most = min((bucket.limit for bucket in self._buckets if bucket.kind == "tokens"), default=math.inf)
         self._window = min((bucket.window for bucket in self._buckets), default=0.0)
         self._owed = 0.0  # seconds at full rate that the lower buckets have not seen
@@ -96,7 +98,8 @@ class Admission:
         """A ticket, if nobody waits ahead and everything fits at once."""
         ticket = Ticket(tokens, priority, self._needs(tokens, priority))
         self._advance(now)
-        if not any(self._queues[: priority + 1]) and self._fits(ticket, now):
+        is_first = not (self._queues[0] if priority is Priority.LIVE else any(self._queues[: priority + 1]))
+        if is_first and self._fits(ticket, now):
             self._admit(ticket, now)
             return ticket
         if priority is Priority.LIVE:
@@ -197,7 +200,7 @@ class Admission:
                 bucket.lower(left - (bucket.drawn - ticket.drawn[index]))
 
     def _needs(self, tokens: int, priority: Priority) -> tuple[float, ...]:
-        needs = [1.0 if bucket.kind == "requests" else float(tokens) for bucket in self._buckets]
+        needs = [1.0 if requests else float(tokens) for requests in self._count_requests]
         return (*needs, *needs) if priority is not Priority.LIVE else tuple(needs)
 
     def _advance(self, now: float) -> None:
@@ -251,9 +254,11 @@ class Admission:
     def _admit(self, ticket: Ticket, now: float) -> None:
         if ticket.priority is not Priority.LIVE:
             self._advance_lower(now)
+            self._lower_in_debt = True  # perhaps
         for bucket, need in zip(self._all, ticket.needs, strict=False):
             bucket.take(need, now)
-        if not self._is_pressed(now):
+        if self._lower_in_debt and not self._is_pressed(now):
+            self._lower_in_debt = False
             for bucket in self._lower:
                 bucket.level = max(bucket.level, 0.0)  # no debt from times when it does not count
         self._admitted += 1
@@ -271,6 +276,8 @@ class Admission:
 
     def _correct(self, ticket: Ticket, actual: float) -> None:
         """Replace the estimate by what was used."""
+        if ticket.priority is not Priority.LIVE:
+            self._lower_in_debt = True
         for bucket, need in zip(self._all, ticket.needs, strict=False):
             if bucket.kind == "requests":
                 continue

@@ -89,8 +89,11 @@ class Pace:
 
     def advance(self, now: float) -> float:
         """Seconds at full rate that the time since the last look is worth."""
-        start, self._seen = self._seen, max(now, self._seen)
-        start = max(start, min(now, self.blocked_until))
+        start = self._seen
+        if now > start:
+            self._seen = now
+        if self.blocked_until > start:
+            start = min(now, self.blocked_until)
         if not -math.inf < start < now:
             return 0.0
         return now - start if self._factor >= 1 else self._worth(start, now)
@@ -183,7 +186,7 @@ class Window:
 class Bucket:
     """One limit. `level` may be below zero: that is debt."""
 
-    __slots__ = ("_recent", "capacity", "drawn", "kind", "level", "limit", "rate", "window")
+    __slots__ = ("_recent", "_slack", "capacity", "drawn", "kind", "level", "limit", "rate", "window")
 
     def __init__(self, limit: Limit, settings: LimitSettings, share: float = 1.0) -> None:
         amount = limit.amount * settings.headroom * share
@@ -194,6 +197,7 @@ class Bucket:
         self.rate = (amount - self.capacity) / self.window
         self.level = self.capacity
         self.drawn = 0.0  # by everybody, ever
+        self._slack = SLACK * self.capacity
         self._recent = Window(self.window)
 
     def advance(self, seconds: float, now: float) -> None:
@@ -203,8 +207,8 @@ class Bucket:
 
     def holds(self, need: float) -> bool:
         """Whether that can be taken now; a need beyond the capacity wants a full bucket."""
-        slack = SLACK * self.capacity
-        return self.level >= min(need, self.capacity) - slack and self._recent.total + need <= self.limit + slack
+        enough = self.level >= min(need, self.capacity) - self._slack
+        return enough and self._recent.total + need <= self.limit + self._slack
 
     def take(self, need: float, now: float) -> None:
         """Draw."""

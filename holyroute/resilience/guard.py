@@ -40,7 +40,7 @@ FLOOR_MAX = 300.0  # seconds of Retry-After that a busy server may ask for
 FRESH = 60.0  # seconds after its end in which a bench still counts as the one before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Clearance:
     """Leave for one attempt, and all that goes back when it is over."""
 

@@ -158,7 +158,8 @@ class RateLimiter:
 
     def observe(self, ticket: Ticket, headers: Mapping[str, str]) -> None:
         """Read from an answer's headers what the provider has left; it may only slow us down."""
-        if not self.limits.rates:
+        by_name = getattr(headers, "_store", None)  # those of requests: by lower-case names
+        if not self.limits.rates or (by_name is not None and _TOLD.isdisjoint(by_name)):
             return
         told = {low: headers[name] for name in headers if (low := name.lower()) in _TOLD}
         if not told:

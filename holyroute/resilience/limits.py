@@ -39,32 +39,46 @@ class Limiters:
         from cachetools import LRUCache
 
         self._limiters: LRUCache[str, RateLimiter] = LRUCache(SCOPES)
+        self._found: dict[tuple[str, str], tuple[RateLimiter, ...]] = {}  # until another one is made
         self._lock = threading.Lock()
 
     def of(self, target: Target, credential: Credential | None) -> tuple[RateLimiter, ...]:
         """The limiters that a request has to pass; none for a target without limits."""
         provider = target.provider
-        found = []
-        if target.rpm is not None or target.tpm is not None:
-            fingerprint = credential.fingerprint if credential is not None else ""
-            found.append(self._get(f"{target.key}|{fingerprint}", target))
-        if provider.max_concurrency is not None:
-            found.append(self._get(provider.base_url, provider))
-        return tuple(found)
+        by_key = target.rpm is not None or target.tpm is not None
+        if not by_key and provider.max_concurrency is None:
+            return ()
+        fingerprint = credential.fingerprint if by_key and credential is not None else ""
+        found = self._found.get((target.key, fingerprint))
+        if found is None:
+            with self._lock:
+                scopes: list[tuple[str, Target | Provider]] = (
+                    [(f"{target.key}|{fingerprint}", target)] if by_key else []
+                )
+                if provider.max_concurrency is not None:
+                    scopes.append((provider.base_url, provider))
+                found = tuple(self._get_locked(scope, owner) for scope, owner in scopes)
+                if len(self._found) >= SCOPES:
+                    self._found.clear()
+                self._found[target.key, fingerprint] = found
+        return found
 
-    def _get(self, scope: str, owner: Target | Provider) -> RateLimiter:
-        with self._lock:
-            limiter = self._limiters.get(scope)
-            if limiter is None:
-                limits = _limits_of(owner)
-                limiter = self._limiters[scope] = RateLimiter(limits, self.settings, name=owner.name, clock=self._clock)
-            return limiter
+    def _get_locked(self, scope: str, owner: Target | Provider) -> RateLimiter:
+        limiter = self._limiters.get(scope)
+        if limiter is None:
+            self._found.clear()  # the cache may drop one for it
+            limits = _limits_of(owner)
+            limiter = self._limiters[scope] = RateLimiter(limits, self.settings, name=owner.name, clock=self._clock)
+        return limiter
 
     def acquire(
         self, limiters: tuple[RateLimiter, ...], tokens: int, call: Call, max_wait: float
     ) -> tuple[Pass, ...] | Refused:
         """Pass all of them or none; waits at most some seconds in all, and not for a caller who has left."""
-        priority = Priority.BATCH if call.background else Priority.LIVE
+        priority = Priority.QUEUE if call.replayed else Priority.BATCH if call.background else Priority.LIVE
+        if len(limiters) == 1:
+            answer = self._ask(limiters[0], tokens, max(0.0, max_wait), priority, call)
+            return answer if isinstance(answer, Refused) else ((limiters[0], answer),)
         give_up = self._clock.now() + max_wait
         passed: list[Pass] = []
         try:

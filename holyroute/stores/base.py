@@ -8,7 +8,10 @@ processes. Each may raise `QueueUnavailable`, `QueueCorrupt` or `QueueVersion`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 State = Literal["ready", "leased", "done", "dead"]
 
@@ -22,6 +25,7 @@ class NewItem:
 
     payload: bytes = field(repr=False)
     digest: str  # of the payload: two items that wait and are the same are one
+    group: int = 0  # items that the same targets may answer
     key: str | None = None  # the user's idempotency key; instead of the digest, and also after the item is done
     delay: float = 0.0  # seconds until it may be leased
 
@@ -34,6 +38,7 @@ class Leased:
     token: str = field(repr=False)  # fences off whoever held it before
     key: str | None = field(repr=False)
     payload: bytes = field(repr=False)
+    group: int
     attempts: int  # this one included, as if it counted
     leases: int  # this one included
 
@@ -80,6 +85,11 @@ class Repair:
 class QueueStore(Protocol):
     """Items that wait, are lent, and end as done or dead."""
 
+    name: str  # for messages
+
+    def exists(self) -> bool:
+        """Whether it was made; everything else makes it."""
+
     def put(self, new: NewItem) -> tuple[str, bool]:
         """Keep an item durably: its id, and whether it is new.
 
@@ -88,11 +98,22 @@ class QueueStore(Protocol):
             InvalidItem: The key stands for another payload.
         """
 
-    def lease(self, limit: int, seconds: float) -> list[Leased]:
+    def groups(self) -> list[int]:
+        """The groups of which an item is due, that with the earliest first; before that, as `lease`, order is made."""
+
+    def sample(self, group: int) -> bytes | None:
+        """The payload of a group's next item, unchecked; None where nothing of it waits."""
+
+    def lease(self, limit: int, seconds: float, shares: Mapping[int, int] | None = None) -> list[Leased]:
         """Lend up to some due items, first due first; before that, what time has brought is put in order.
 
         A lease that ended puts its item back behind those that are due, or among the dead when its attempts are used
         up. What waited too long dies, a damaged item too; answers older than the retention go.
+
+        Args:
+            limit: how many at most.
+            seconds: that they are lent for, at most `FURTHEST`.
+            shares: how many of which groups at most, and none of others; None: of any.
         """
 
     def renew(self, item_id: str, token: str, seconds: float) -> bool:

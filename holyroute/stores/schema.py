@@ -7,7 +7,7 @@ costs fifty times as much. The definitions fit into the first page of a file, at
 from __future__ import annotations
 
 APPLICATION = 0x48525131  # "HRQ1": tells our files from other people's databases
-VERSION = 1
+VERSION = 2
 PAGE = 4096  # bytes
 
 SCHEMA = f"""
@@ -16,12 +16,14 @@ PRAGMA application_id={APPLICATION};
 PRAGMA user_version={VERSION};
 BEGIN;
 CREATE TABLE item(
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, key TEXT UNIQUE, digest TEXT NOT NULL,
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, key TEXT UNIQUE,
+  digest TEXT NOT NULL, grp INTEGER NOT NULL,
   state TEXT NOT NULL CHECK(state IN('ready','leased','done','dead')),
   payload BLOB, result BLOB, crc INTEGER NOT NULL, attempts INTEGER NOT NULL, leases INTEGER NOT NULL,
   not_before REAL NOT NULL, expires REAL NOT NULL, created REAL NOT NULL, finished REAL,
   lease_until REAL, token TEXT, error TEXT);
 CREATE INDEX item_due ON item(not_before, seq) WHERE state='ready';
+CREATE INDEX item_group ON item(grp, not_before, seq) WHERE state='ready';
 CREATE INDEX item_expires ON item(expires) WHERE state='ready';
 CREATE INDEX item_lease ON item(lease_until) WHERE state='leased';
 CREATE INDEX item_done ON item(finished) WHERE state='done';
@@ -42,4 +44,4 @@ RECORD = (
     *("id", "key", "state", "payload", "result", "attempts", "leases"),
     *("not_before", "expires", "created", "finished", "error"),
 )
-COLUMNS = ("seq", *RECORD, "digest", "crc", "lease_until", "token")
+COLUMNS = ("seq", *RECORD, "digest", "grp", "crc", "lease_until", "token")

@@ -21,7 +21,7 @@ from holyroute.stores.connection import PATIENCE
 from holyroute.stores.schema import RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from holyroute.config.schema import QueueSettings
@@ -46,8 +46,16 @@ _TIDY = (
     f"""DELETE FROM item WHERE seq IN
         (SELECT seq FROM item WHERE state='done' AND finished<=:old LIMIT {SWEEP})""",
 )
-_INSERT = """INSERT INTO item(id, key, digest, payload, crc, not_before, expires, created, state, attempts, leases)
-    VALUES(?, ?, ?, ?, ?, ?, ?, ?, 'ready', 0, 0)"""
+_INSERT = """INSERT INTO item(id, key, digest, grp, payload, crc, not_before, expires, created, state, attempts, leases)
+    VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 'ready', 0, 0)"""
+_OF_GROUP = "state='ready' AND grp=? ORDER BY not_before, seq"
+# From one group to the next by the index: a DISTINCT would walk through all items that wait.
+_GROUPS = """WITH RECURSIVE names(grp) AS (
+        SELECT min(grp) FROM item WHERE state='ready' UNION ALL
+        SELECT (SELECT min(grp) FROM item WHERE state='ready' AND grp>names.grp) FROM names WHERE grp IS NOT NULL)
+    SELECT grp FROM (SELECT grp, (SELECT not_before FROM item WHERE state='ready' AND grp=names.grp
+        ORDER BY not_before LIMIT 1) AS due FROM names WHERE typeof(grp)='integer') WHERE due<=? ORDER BY due, grp"""
+_WANTED = "SELECT seq, id, key, payload, grp, crc, attempts, leases FROM item WHERE seq=?"
 _HELD = "id=:id AND token=:token AND state='leased'"
 _FREED = "token=NULL, lease_until=NULL"
 _DONE = f"state='done', payload=NULL, result=:result, crc=:crc, finished=:now, error=NULL, {_FREED}"
@@ -82,21 +90,30 @@ class SqlStore:
                 return known, False
             self._check_room(db)
             item_id = os.urandom(16).hex()
-            names = (item_id, new.key, new.digest)
+            names = (item_id, new.key, new.digest, new.group)
             times = (now + min(new.delay, FURTHEST), now + self.settings.ttl, now)
             db.execute(_INSERT, (*names, new.payload, crc32(new.payload), *times))
             return item_id, True
 
-    def lease(self, limit: int, seconds: float) -> list[Leased]:
+    def groups(self) -> list[int]:
+        """Groups with due items; see `QueueStore`."""
+        with self._writing() as (db, now):
+            self._tidy(db, now)
+            return [group for (group,) in db.execute(_GROUPS, (now,))]
+
+    def sample(self, group: int) -> bytes | None:
+        """A payload of a group; see `QueueStore`."""
+        with self._reading() as db:
+            row = db.execute(f"SELECT payload FROM item WHERE {_OF_GROUP} LIMIT 1", (group,)).fetchone()
+            return row[0] if row is not None and isinstance(row[0], bytes) else None
+
+    def lease(self, limit: int, seconds: float, shares: Mapping[int, int] | None = None) -> list[Leased]:
         """Lend due items; see `QueueStore`."""
         with self._writing() as (db, now):
             self._tidy(db, now)
-            due = db.execute(
-                """SELECT seq, id, key, payload, crc, attempts, leases FROM item
-                WHERE state='ready' AND not_before<=? ORDER BY not_before, seq LIMIT ?""",
-                (now, limit),
-            ).fetchall()
-            return [leased for row in due if (leased := _lend(db, row, now, min(seconds, FURTHEST)))]
+            due = _due(db, now, limit) if shares is None else _due_of(db, now, limit, shares)
+            rows = [db.execute(_WANTED, (seq,)).fetchone() for _, seq in due]
+            return [leased for row in rows if (leased := _lend(db, row, now, min(seconds, FURTHEST)))]
 
     def renew(self, item_id: str, token: str, seconds: float) -> bool:
         """Hold an item longer; see `QueueStore`."""
@@ -283,9 +300,22 @@ def _known(db: sqlite3.Connection, new: NewItem) -> str | None:
     return None if row is None else str(row[0])
 
 
+def _due(db: sqlite3.Connection, now: float, limit: int) -> list[tuple[float, int]]:
+    """When the next items were due, and their numbers."""
+    wanted = "SELECT not_before, seq FROM item WHERE state='ready' AND not_before<=? ORDER BY not_before, seq LIMIT ?"
+    return db.execute(wanted, (now, limit)).fetchall()
+
+
+def _due_of(db: sqlite3.Connection, now: float, limit: int, shares: Mapping[int, int]) -> list[tuple[float, int]]:
+    """The same of some groups, of each no more than its share."""
+    wanted = f"SELECT not_before, seq FROM item WHERE not_before<=? AND {_OF_GROUP} LIMIT ?"
+    found = [row for group, share in shares.items() for row in db.execute(wanted, (now, group, share))]
+    return sorted(found)[:limit]
+
+
 def _lend(db: sqlite3.Connection, row: tuple[Any, ...], now: float, seconds: float) -> Leased | None:
     """Lease one item; a damaged one dies instead."""
-    seq, item_id, key, payload, crc, attempts, leases = row
+    seq, item_id, key, payload, group, crc, attempts, leases = row
     if not intact(payload, crc):
         db.execute("UPDATE item SET state='dead', finished=?, error=? WHERE seq=?", (now, DAMAGED, seq))
         return None
@@ -295,7 +325,8 @@ def _lend(db: sqlite3.Connection, row: tuple[Any, ...], now: float, seconds: flo
         WHERE seq=?""",
         (now + seconds, token, seq),
     )
-    return Leased(id=item_id, token=token, key=key, payload=payload, attempts=attempts + 1, leases=leases + 1)
+    counts = (attempts + 1, leases + 1)
+    return Leased(id=item_id, token=token, key=key, payload=payload, group=group, attempts=counts[0], leases=counts[1])
 
 
 def _moved(db: sqlite3.Connection, item_id: str, token: str, change: str, **values: Any) -> bool:

@@ -38,6 +38,15 @@ class SqliteStore(SqlStore):
         super().__init__(str(self.path), settings, clock)
         self._seen = False
 
+    def exists(self) -> bool:
+        """Whether something lies in its place, be it what it may, or was left of it."""
+        with place.explained(self.path):
+            try:
+                self.path.lstat()
+            except FileNotFoundError:
+                return place.journal(self.path).exists()
+            return True
+
     def repair(self) -> Repair:
         """Salvage what can be read into a new file; the damaged one stays beside it under another name.
 

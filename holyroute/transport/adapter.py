@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, ref
 
 from requests import Response
 from requests.adapters import HTTPAdapter
@@ -13,7 +13,7 @@ from requests.utils import get_encoding_from_headers
 
 from holyroute.core import forks
 from holyroute.core.clock import SYSTEM_CLOCK
-from holyroute.transport.connection import owned_by
+from holyroute.transport.connection import UNDER_WAY, owned_by
 from holyroute.transport.pools import HTTPConnectionPool, HTTPSConnectionPool, ResendOnce
 from holyroute.transport.response import Answer
 from holyroute.transport.watchdog import WATCHDOG
@@ -32,7 +32,7 @@ POOL_SIZE = 64  # connections kept per host: as many as threads that call at onc
 PER_OPERATION = "time is counted per socket operation only"  # what a trace says of somebody else's adapter
 
 _OWN_OPTIONS = {"maxsize", "block"}  # what `init_poolmanager` takes by name
-_POOL_CLASSES = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
+_POOL_CLASSES: dict[str, type] = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
 
 
 class Adapter(HTTPAdapter):
@@ -61,7 +61,7 @@ class Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOL_CLASSES
         # Pools by origin and `verify`. Weakly, because a pool that its manager drops closes when it is collected.
-        self._found: WeakValueDictionary[tuple[str, bool | str], Any] = WeakValueDictionary()
+        self._found: dict[tuple[str, bool | str], ref[Any]] = {}
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -75,12 +75,18 @@ class Adapter(HTTPAdapter):
         origin = None if proxies or cert is not None else _origin(request.url)
         is_usual = origin is not None and (isinstance(verify, bool) or type(verify) is str)
         key: Any = origin, verify
-        pool = self._found.get(key) if is_usual else None
+        found = self._found.get(key) if is_usual else None
+        pool = found() if found is not None else None
         if pool is None or len(self.poolmanager.pools) >= self._pool_connections:  # then, who was used last counts
             pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
             if is_usual:
-                self._found[key] = pool
+                self._remember(key, pool)
         return pool
+
+    def _remember(self, key: tuple[str, bool | str], pool: Any) -> None:
+        if len(self._found) >= 2 * self._pool_connections:  # of pools that are no more, mostly
+            self._found.clear()
+        self._found[key] = ref(pool)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Set up a pool's certificates; once, if they are the usual ones."""
@@ -97,16 +103,26 @@ class Adapter(HTTPAdapter):
         """What the request line asks for."""
         return super().request_url(request, proxies) if proxies else request.path_url
 
+    def add_headers(self, request: PreparedRequest, **kwargs: Any) -> None:
+        """None; but here it is known whether the body of an attempt is to be read at once."""
+        UNDER_WAY.whole = UNDER_WAY.token is not None and not kwargs.get("stream")
+        super().add_headers(request, **kwargs)
+
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """The response that requests would have built."""
+        """The response that requests would have built; with its body, where that is the next thing to be read."""
+        response = self._built(req, resp)
+        if UNDER_WAY.whole and type(resp) is Answer and (body := resp.whole()) is not None:
+            response._content, response._content_consumed = body, True  # noqa: SLF001 - as requests has read it
+        return response
+
+    def _built(self, req: PreparedRequest, resp: Any) -> Response:
         fields = resp.fields if type(resp) is Answer else {}
         if not fields or "set-cookie" in fields or "set-cookie2" in fields or type(req.url) is not str:
             return super().build_response(req, resp)
         response = Response()
         response.status_code = resp.status
-        headers = response.headers
-        for name, *values in fields.values():
-            headers[name] = ", ".join(values)
+        named = ((low, (name, ", ".join(values))) for low, (name, *values) in fields.items())
+        response.headers._store.update(named)  # noqa: SLF001 - without the walk that requests makes for each
         response.encoding = _encoding(", ".join(fields.get("content-type", ("",))[1:]))
         response.raw = resp
         response.reason = resp.reason

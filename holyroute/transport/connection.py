@@ -37,6 +37,8 @@ class _UnderWay(threading.local):
     token: CancelToken | None = None
     on_resend: Callable[[], None] | None = None
     reused: bool = False  # whether the connection that it took last had been used before
+    whole: bool = False  # whether the body of the answer is to be read at once
+    broken: Any = None  # a connection that has failed on the short way, for urllib3 to deal with
 
 
 UNDER_WAY = _UnderWay()
@@ -72,8 +74,7 @@ class Cuttable:
 
     def take(self, token: CancelToken | None) -> None:
         """Belong to a token; if it is cancelled already, the connection is cut as soon as there is one."""
-        with self._ownership:
-            self._owner = token
+        self._owner = token  # without the lock: nobody else has it now, and a late cut finds another owner
         if token is not None:
             token.on_cancel(self._cut)
 
@@ -165,16 +166,45 @@ class Cuttable:
             sock.bind(conn.source_address)
 
 
-class _Quick:
+IDLE, SENT = "Idle", "Request-sent"  # what http.client calls the states of a connection
+OPENINGS = 64  # request lines that a connection remembers
+Line = tuple[str, str, bool, bool]  # method, target, and whether the headers have a `Host` and an `Accept-Encoding`
+
+
+class Quick:
     """Mixed into urllib3's connections: a plain request goes out in one piece, and a plain head is read in one.
 
     Everything else, and everything as long as somebody listens, goes the long way of urllib3 and http.client. Their
     states, checks and audit events are the same on both ways.
     """
 
+    failure: BaseException | None = None  # what a request met on the short way
     _rest: wire.Rest | None = None  # what follows the request line that is being written
+    _line: Line | None = None  # the request line that is being written
     _is_short = False  # the way of the request under way
     _reply: Reply | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._openings: dict[Line, bytes] = {}  # what http.client wrote on this connection
+        super().__init__(*args, **kwargs)
+
+    def opening(self, method: str, url: str, rest: wire.Rest) -> bytes | None:
+        """How a request like this one began before; None: there was none, or the connection is not free."""
+        conn: Any = self
+        before, state = conn._HTTPConnection__response, conn._HTTPConnection__state  # noqa: SLF001 - as http.client does
+        if conn.sock is None or state != IDLE or not (before is None or before.isclosed()):
+            return None
+        return self._openings.get((method, url, rest.with_host, rest.with_encodings))
+
+    def say(self, opening: bytes, method: str, rest: wire.Rest, options: _ResponseOptions) -> None:
+        """Send a request that has been sent before, with other headers and another body."""
+        conn: Any = self
+        self._keep_time()
+        self._is_short = True
+        conn._response_options = options  # noqa: SLF001 - where urllib3 keeps them as well
+        conn._method, conn._HTTPConnection__state = method, SENT  # noqa: SLF001 - as http.client leaves them
+        conn._HTTPConnection__response = None  # noqa: SLF001
+        BOTTOM.send(conn, opening + rest.data)
 
     def request(
         self,
@@ -201,18 +231,26 @@ class _Quick:
         conn._response_options = _ResponseOptions(  # noqa: SLF001 - where urllib3 keeps them as well
             request_method=method, request_url=url, preload_content=preload_content, **options
         )
+        self._line = method, url, rest.with_host, rest.with_encodings
         conn.putrequest(method, url, skip_host=rest.with_host, skip_accept_encoding=rest.with_encodings)
         conn.endheaders()
 
     def send(self, data: Any) -> None:
         """Send bytes; to a request line, its rest is added."""
         rest, self._rest = self._rest, None
-        super().send(data if rest is None else data[:-2] + rest.data)  # type: ignore[misc]
+        if rest is None:
+            super().send(data)  # type: ignore[misc]
+            return
+        opening = data[:-2]
+        if self._line is not None and len(self._openings) < OPENINGS:
+            self._openings[self._line] = opening
+        super().send(opening + rest.data)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
         """Wait for the answer's head."""
         conn: Any = self
-        if not self._is_short:
+        unread = conn._HTTPConnection__response  # noqa: SLF001 - http.client refuses to go on over it
+        if not self._is_short or unread is not None:
             return super().getresponse()  # type: ignore[misc]
         self._keep_time()
         if not self._look():
@@ -244,9 +282,9 @@ class _Quick:
 
 
 # Named like urllib3's own, because their names stand in messages that people look for in logs.
-class HTTPConnection(Cuttable, _Quick, stock.HTTPConnection):  # type: ignore[name-defined,misc]
+class HTTPConnection(Cuttable, Quick, stock.HTTPConnection):  # type: ignore[name-defined,misc]
     """An http connection that its owner can cut."""
 
 
-class HTTPSConnection(Cuttable, _Quick, stock.HTTPSConnection):  # type: ignore[name-defined,misc]
+class HTTPSConnection(Cuttable, Quick, stock.HTTPSConnection):  # type: ignore[name-defined,misc]
     """An https connection that its owner can cut."""

@@ -11,15 +11,18 @@ from operator import attrgetter, is_
 from types import FunctionType
 from typing import Any
 
-from urllib3 import connection, response
+from urllib3 import connection, connectionpool, response
 
 # Not by way of their own modules, into which vcrpy puts others while it plays.
 from urllib3.connectionpool import HTTPConnection, HTTPSConnection  # type: ignore[attr-defined]
 
+HTTPConnectionPool, HTTPSConnectionPool = connectionpool.HTTPConnectionPool, connectionpool.HTTPSConnectionPool
+
 BOTTOM: Any = HTTPConnection.__base__  # http.client's
 
 _METHODS = attrgetter("putrequest", "putheader", "endheaders", "request", "send", "getresponse")
-_HOMES = [vars(module) for module in (http.client, connection, response)]
+_OF_POOLS = attrgetter("urlopen", "_make_request")
+_HOMES = [vars(module) for module in (http.client, connection, connectionpool, response)]
 
 _judged: tuple[tuple[Any, ...], bool] = ((None,), False)  # the methods that were looked at last, and the verdict
 
@@ -30,6 +33,8 @@ def nobody_listens() -> bool:
     methods = (
         *_METHODS(BOTTOM),
         *_METHODS(HTTPSConnection),  # its own, or inherited from urllib3's HTTPConnection
+        *_OF_POOLS(HTTPConnectionPool),
+        *_OF_POOLS(HTTPSConnectionPool),
         http.client.HTTPResponse.begin,
         http.client.parse_headers,
         response.HTTPResponse.read,

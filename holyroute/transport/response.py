@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import http.client
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from urllib3 import HTTPHeaderDict
+from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
 from holyroute.transport import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class Reply(http.client.HTTPResponse):
@@ -62,6 +66,7 @@ class Answer(HTTPResponse):
     """urllib3's side of an answer: reads a body of known length that is not encoded in one go."""
 
     fields: dict[str, list[str]]  # as the head has them
+    _broken: Exception | None = None  # what reading met, for whoever reads on
 
     @classmethod
     def to(cls, options: Any, reply: Any, **more: Any) -> Answer:
@@ -85,6 +90,33 @@ class Answer(HTTPResponse):
         )
         answer.fields = reply.head.fields
         return answer
+
+    def _init_length(self, request_method: str | None) -> int | None:
+        """As the head says it; nothing else is plain."""
+        del request_method
+        length: int | None = self._original_response.length  # type: ignore[union-attr]
+        return length
+
+    def whole(self) -> bytes | None:
+        """The body in one go, if it is plain; None: it is to be read as ever, which also tells what broke it."""
+        rest = self.length_remaining
+        if not rest or not self._is_plain():
+            return None
+        try:
+            data = self._read_plain(rest)
+        except (HTTPError, OSError) as error:
+            self._broken = error
+            return None
+        if len(data) < rest:
+            return None
+        self.release_conn()
+        return data
+
+    def stream(self, amt: int | None = 65_536, decode_content: bool | None = None) -> Generator[bytes, None, None]:
+        """As urllib3's; what broke before is told here."""
+        if self._broken is not None:
+            raise self._broken
+        return super().stream(amt, decode_content)
 
     def read(self, amt: int | None = None, decode_content: bool | None = None, cache_content: bool = False) -> bytes:
         """As urllib3's; the rest of a body at once, which is how requests reads most bodies, takes the shortcut."""

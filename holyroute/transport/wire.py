@@ -54,14 +54,13 @@ def rest_of_request(headers: Mapping[str, Any], body: Any) -> Rest | None:
         return None
     try:
         names = _checked(":".join(headers), len(headers))
-        lines = [f"{name}: {value}" for name, value in headers.items() if type(value) is str]
-        text = "\r\n".join(lines)
+        text = "\r\n".join(map(": ".join, headers.items()))
         data = text.encode("latin-1")
         content = body.encode() if isinstance(body, str) else body or b""
     except (TypeError, UnicodeEncodeError):
         return None
     breaks = len(headers) - 1
-    if names is None or len(lines) <= breaks or text.count("\r") != breaks or text.count("\n") != breaks:
+    if names is None or text.count("\r") != breaks or text.count("\n") != breaks:
         return None
     if SKIP_HEADER in text:
         return None
@@ -87,19 +86,23 @@ def head_of_answer(data: bytes) -> Head | None:
     pairs = _FIELDS(text, start.end())
     if len(pairs) != text.count("\n") - 1 or len(pairs) > _MOST_FIELDS:
         return None
-    fields: dict[str, list[str]] = {}
-    for name, value in pairs:
-        key = name.lower()
-        if key in fields:
-            fields[key].append(value)
-        else:
-            fields[key] = [name, value]
+    fields = {name.lower(): [name, value] for name, value in pairs}
+    if len(fields) < len(pairs):
+        fields = _merged(pairs)
     status = int(start[1])
     length = _length(fields)
     if length is None or status in _NO_BODY or _COMPOUND(fields.get("content-type", ("", ""))[1]):
         return None
     will_close = "close" in fields.get("connection", ("", ""))[1].lower()
     return Head(end + 2, status, (start[2] or "").strip(), pairs, fields, length, will_close)
+
+
+def _merged(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """Headers of which some came more than once."""
+    fields: dict[str, list[str]] = {}
+    for name, value in pairs:
+        fields.setdefault(name.lower(), [name]).append(value)
+    return fields
 
 
 def _length(fields: dict[str, list[str]]) -> int | None:

@@ -28,9 +28,10 @@ EXAMPLES = settings(max_examples=60, deadline=None)
 seconds = st.floats(0.001, 1e6) | st.integers(1, 10**6)
 prices = st.decimals(0, 10_000, places=4) | st.integers(0, 10_000)
 model_lists = st.lists(st.sampled_from(MODELS), min_size=1, unique=True)
-names = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=12).filter(
-    lambda name: name == name.strip() and name.isprintable()
-)
+printable = st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="/")
+names = st.text(printable, min_size=1, max_size=6) | st.lists(
+    st.text(printable, min_size=1, max_size=4), min_size=2, max_size=3
+).map(" ".join)
 
 
 def some(**parts: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

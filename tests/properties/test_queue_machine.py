@@ -20,6 +20,7 @@ from holyroute.testing import FakeClock
 
 SETTINGS = QueueSettings(max_items=6, ttl=200.0, attempts=3, retention=150.0)
 NAMES = st.sampled_from("abcdefgh")
+SHARES = st.none() | st.dictionaries(st.integers(0, 3), st.integers(0, 3))
 SECONDS = st.sampled_from([0.0, 1.0, 10.0, 50.0, 120.0])
 
 
@@ -33,6 +34,7 @@ class Expected:
     key: str | None
     not_before: float
     expires: float
+    group: int
     state: str = "ready"
     attempts: int = 0
     leases: int = 0
@@ -96,6 +98,11 @@ class QueueMachine(RuleBasedStateMachine):
             if item.state == "done" and item.finished <= self.now - SETTINGS.retention:
                 self.items.remove(item)
 
+    def due(self) -> list[Expected]:
+        """What may be leased now, in its order."""
+        due = [item for item in self.items if item.state == "ready" and item.not_before <= self.now]
+        return sorted(due, key=lambda item: item.not_before)  # stable: then in the order of arrival
+
     def known(self, payload: bytes, key: str | None) -> Expected | None:
         """The item that a put repeats."""
         for item in self.items:
@@ -114,7 +121,9 @@ class QueueMachine(RuleBasedStateMachine):
         known = self.known(payload, key)
         waiting = [item for item in self.items if item.state in {"ready", "leased"}]
         try:
-            item_id, created = self.store.put(NewItem(payload=payload, digest=name, key=key, delay=delay))
+            item_id, created = self.store.put(
+                NewItem(payload=payload, digest=name, key=key, delay=delay, group=ord(name) % 3)
+            )
         except QueueFull:
             assert known is None
             assert len(waiting) == SETTINGS.max_items
@@ -124,25 +133,40 @@ class QueueMachine(RuleBasedStateMachine):
         if created:
             assert len(waiting) < SETTINGS.max_items
             times = (self.now + delay, self.now + SETTINGS.ttl)
-            self.items.append(Expected(item_id, len(self.items), payload, key, *times))
+            self.items.append(Expected(item_id, len(self.items), payload, key, *times, group=ord(name) % 3))
 
-    @rule(limit=st.integers(1, 4), seconds=st.sampled_from([10.0, 100.0]))
-    def lease(self, limit: int, seconds: float) -> None:
-        """First due, first out, and nothing that somebody else holds."""
-        leased = self.store.lease(limit, seconds)
+    @rule(limit=st.integers(1, 4), seconds=st.sampled_from([10.0, 100.0]), shares=SHARES)
+    def lease(self, limit: int, seconds: float, shares: dict[int, int] | None) -> None:
+        """First due, first out, and nothing that somebody else holds; of each group no more than is wanted."""
+        leased = self.store.lease(limit, seconds, shares)
         self.tidy()
-        due = [item for item in self.items if item.state == "ready" and item.not_before <= self.now]
-        due.sort(key=lambda item: item.not_before)  # stable: then in the order of arrival
+        due = self.due()
+        if shares is not None:
+            of_groups = {
+                group: [item for item in due if item.group == group][:share] for group, share in shares.items()
+            }
+            due = [item for item in due if item in of_groups.get(item.group, ())]
         assert [one.id for one in leased] == [item.item_id for item in due[:limit]]
         for one, item in zip(leased, due, strict=False):
             item.state, item.lease_until = "leased", self.now + seconds
             item.attempts += 1
             item.leases += 1
-            assert (one.payload, one.key) == (item.payload, item.key)
+            assert (one.payload, one.key, one.group) == (item.payload, item.key, item.group)
             assert (one.attempts, one.leases) == (item.attempts, item.leases)
             assert one.token not in self.tokens
             self.tokens.add(one.token)
             self.held.append(Held(item, one.token))
+
+    @rule()
+    def groups(self) -> None:
+        """Those with something due; each shows its next item."""
+        found = self.store.groups()
+        self.tidy()
+        due = self.due()
+        firsts = {item.group: item.not_before for item in reversed(due)}
+        assert found == sorted(firsts, key=lambda group: (firsts[group], group))
+        for group in found:
+            assert self.store.sample(group) == next(item.payload for item in due if item.group == group)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), seconds=st.sampled_from([10.0, 100.0, 2 * FURTHEST]))

@@ -19,13 +19,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import requests
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
 
+from holyroute.core.cancel import CancelToken
 from holyroute.transport.adapter import Adapter
+from holyroute.transport.connection import owned_by
+from holyroute.transport.pools import ResendOnce
 from holyroute.transport.response import Answer
 
 if TYPE_CHECKING:
@@ -230,8 +233,11 @@ def after(response: requests.Response) -> list[Any]:
     return [raw.tell(), raw.closed, raw.isclosed(), raw.length_remaining, raw.connection is None, raw.headers.get("x")]
 
 
-def observed(adapter: HTTPAdapter, asks: list[Ask], plays: list[Play]) -> list[Any]:
-    """Everything that a script can see of some requests, one after the other."""
+def observed(adapter: HTTPAdapter, asks: list[Ask], plays: list[Play], *, whole: bool = False) -> list[Any]:
+    """Everything that a script can see of some requests, one after the other.
+
+    `whole` makes them attempts whose bodies are wanted at once.
+    """
     theatre, seen = Theatre(plays), []
     try:
         for ask in asks:
@@ -239,8 +245,10 @@ def observed(adapter: HTTPAdapter, asks: list[Ask], plays: list[Play]) -> list[A
             response = None
             with complaints() as said:
                 try:
-                    response = adapter.send(request, stream=True, timeout=PATIENCE)
-                    seen.append(attributes(response))
+                    with owned_by(CancelToken() if whole else None):
+                        response = adapter.send(request, stream=not whole, timeout=PATIENCE)
+                    if not whole:
+                        seen.append(attributes(response))
                     seen.append(READINGS[ask.reading](response, ask.amount))
                 except Exception as error:  # noqa: BLE001 - whatever it is
                     seen.append(chain(error))
@@ -271,13 +279,13 @@ def complaints() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def agree(asks: list[Ask], plays: list[Play]) -> None:
+def agree(asks: list[Ask], plays: list[Play], *, whole: bool = False) -> None:
     """Both transports show the same."""
     if any(ask.reading == "release" for ask in asks):  # whether such a connection serves again depends on what has come
         plays = [replace(play, cuts=()) for play in plays]
     lean = Adapter()
-    lean.max_retries = Retry(0, read=False)  # the stock one's: going out twice is another test's matter
-    expected, actual = observed(HTTPAdapter(), asks, plays), observed(lean, asks, plays)
+    lean.max_retries = ResendOnce(total=0)  # as the stock one's: going out twice is another test's matter
+    expected, actual = observed(HTTPAdapter(), asks, plays, whole=whole), observed(lean, asks, plays, whole=whole)
 
     assert actual == expected
 
@@ -401,7 +409,7 @@ INTERIM = [b"", b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Hints
 def plays(draw: st.DrawFn, *, last: bool) -> Play:
     """A tame answer, after which the connection may go on; or a wild one, after which it ends."""
     tame = draw(st.booleans()) or not last
-    coding = draw(st.sampled_from(list(CODINGS)))
+    coding = draw(st.sampled_from([*[""] * 6, *CODINGS]))
     body = CODINGS[coding](draw(BODIES))
     if draw(st.booleans()):
         data = draw(heads(tame=tame, length=len(body), coding=coding)) + body
@@ -432,6 +440,23 @@ def test_every_answer_looks_the_same(data: st.DataObject) -> None:
     """Status, headers, body, encodings, cookies, exceptions, connections: stock and lean show the same."""
     asks = data.draw(st.lists(ASKS, min_size=1, max_size=3))
     agree(asks, [data.draw(plays(last=number == len(asks) - 1)) for number in range(len(asks))])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_every_body_is_the_same_that_is_read_at_once(data: st.DataObject) -> None:
+    """An attempt reads a plain body with its head: what it holds and what breaks it is what requests shows."""
+    asks = [Ask(reading="content")] * data.draw(st.integers(1, 3))
+    agree(asks, [data.draw(plays(last=number == len(asks) - 1)) for number in range(len(asks))], whole=True)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"])
+def test_an_end_before_the_end_looks_the_same(data: bytes, end: str, *, whole: bool) -> None:
+    """On a fresh connection and on a used one; in the body, in the head, and before it."""
+    for before in ([], [FINE]):
+        agree([Ask()] * (len(before) + 1), [*before, Play(data, end=end)], whole=whole)
 
 
 FINE = Play(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
@@ -487,3 +512,16 @@ REQUESTS = st.builds(
 def test_every_request_looks_the_same(asks: list[Ask]) -> None:
     """The same bytes go out, and what must not go out is refused in the same words."""
     agree(asks, [Play(FINE.data, end="close")] * len(asks))
+
+
+FRAMING = {"Content-Length", "Transfer-Encoding", "Expect"}  # a wrong one would hold up what follows
+UNFRAMED = st.lists(FIELD.filter(lambda field: field[0] not in FRAMING), max_size=3).map(tuple)
+AGAIN = st.builds(Ask, body=st.sampled_from([b"{}", "text", b"x" * 700]), headers=UNFRAMED)
+
+
+@settings(max_examples=60, deadline=None)
+@example([Ask(headers=(("Host", "other.example"),)), Ask(headers=(("Host", "third.example"),))])
+@given(st.lists(AGAIN, min_size=2, max_size=3))
+def test_every_request_over_a_used_connection_looks_the_same(asks: list[Ask]) -> None:
+    """Also where its first line has gone out before."""
+    agree([Ask(), *asks], [FINE] * (len(asks) + 1))

@@ -428,6 +428,17 @@ def test_what_is_replayed_belongs_to_whoever_drains(configured: Callable[..., Co
     assert backend.tree()[""] == ["draining", "starting", "holyroute ma"]
 
 
+def test_the_rows_of_a_batch_belong_to_whoever_made_it(traced: holyroute.Client, backend: Backend) -> None:
+    """On whatever threads they are asked, and wherever the results are read."""
+    with backend.tracer.start_as_current_span("making a batch"):
+        job = traced.batch([f"{PROMPT} {number}" for number in range(20)], max_workers=4)
+    with backend.tracer.start_as_current_span("reading"), job:
+        results = list(job)
+
+    assert [result.ok for result in results] == [True] * 20
+    assert backend.tree()["making a batch"] == ["holyroute"] * 20
+
+
 def test_without_an_sdk_nothing_happens(client: holyroute.Client) -> None:
     """The API alone makes spans and metrics that go nowhere."""
     otel.attach(client)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from click.testing import CliRunner
 
 import holyroute
 from holyroute import AllTargetsFailed, ConfigurationError, DeadLetter, trace_of
-from holyroute.cli.app import app
 from holyroute.deferred.parked import ParkedCall
 from holyroute.engine.router import Router
 from holyroute.exceptions import InvalidItem, QueueFull, QueueUnavailable, SecretInPayload, UnknownTicket
@@ -105,6 +98,19 @@ def test_failures_as_values_carry_the_ticket(a: Simulator, b: Simulator, client:
     assert (answer.success, answer.content) == (False, "")
     assert answer.ticket == answer.error.ticket  # type: ignore[union-attr]
     assert client.queue.get(answer.ticket.id).state == "ready"  # type: ignore[union-attr]
+
+
+def test_what_has_failed_waits_a_little(a: Simulator, b: Simulator, client: holyroute.Client) -> None:
+    """What failed together is not asked again together; what was only submitted is due at once."""
+    fail(a, b)
+    failed = client.ask(PROMPT, on_failure="queue").ticket
+    assert failed is not None
+    waits = [
+        client.queue.get(one.id).not_before - client.queue.get(one.id).created for one in (failed, client.submit("x"))
+    ]
+
+    assert 0.0 < waits[0] <= 30.0
+    assert waits[1] == 0.0
 
 
 def test_a_loop_of_retries_parks_one_call(a: Simulator, b: Simulator, client: holyroute.Client) -> None:
@@ -421,82 +427,6 @@ def test_stopping_gives_back_what_is_under_way(a: Simulator, patient: Router) ->
         item = client.queue.get(ticket.id)
 
         assert (item.state, item.attempts) == ("ready", 0)
-
-
-# --- the command line -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cli(a: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs `holyroute queue …` on a file of its own."""
-    monkeypatch.setenv("KEY_A", "test-key-a")
-    config = tmp_path / "holyroute.toml"
-    config.write_text(
-        f'[providers.a]\nbase_url = "{a.base_url}"\napi_key_env = "KEY_A"\n[models.ma]\nprovider = "a"\n'
-        f'[queue]\nenabled = true\npath = "{tmp_path}/q/queue.db"\n[retry]\nsole_attempts = 1\n'
-    )
-
-    def run(*words: str) -> Any:
-        return CliRunner().invoke(app, ["queue", *words, "--config", str(config)])
-
-    run.config = config  # type: ignore[attr-defined]
-    return run
-
-
-def test_the_command_line_looks_after_the_queue(cli: Any) -> None:
-    """List, show, drain, dead, requeue, purge, check, stats: tables for people, JSON for programs."""
-    with holyroute.Client(cli.config) as client:
-        ticket = client.submit(PROMPT, model="ma")
-        listed = json.loads(cli("list", "--json").stdout)
-        table = cli("list").stdout
-        drained = json.loads(cli("drain", "--until-empty", "--json").stdout)
-        shown = json.loads(cli("show", ticket.id, "--json").stdout)
-
-    assert [item["id"] for item in listed] == [ticket.id]
-    assert ticket.id in table
-    assert f"ma: {PROMPT}" in table
-    assert drained == {"answered": 1, "dead": 0, "postponed": 0, "lost": 0, "unhandled": 0, "waiting": 0}
-    assert shown["result"]["content"] == f"Answer to: {PROMPT}"
-    assert json.loads(cli("stats", "--json").stdout)["done"] == 1
-    assert cli("check").exit_code == cli("repair").exit_code == 0
-    assert "deleted: 1" in cli("purge", "--older-than", "0").stdout
-
-
-def test_sigterm_stops_a_drain(a: Simulator, cli: Any) -> None:
-    """It ends by itself with exit code 0, and what was not asked yet still waits."""
-    a.always("*", "silent")
-    with holyroute.Client(cli.config) as client:
-        client.submit(PROMPT, model="ma")
-        command = [sys.executable, "-m", "holyroute", "queue", "drain", "--until-empty", "--config", str(cli.config)]
-        with subprocess.Popen(command, env={**os.environ, **KEYS}, stdout=subprocess.PIPE) as drain:
-            assert a.wait_for(1)
-            drain.terminate()
-            drain.send_signal(signal.SIGTERM)
-            a.heal()
-            a.drop_connections()
-            shown, _ = drain.communicate(timeout=15)
-        stats = client.queue.stats()
-
-        assert drain.returncode == 0
-        assert b"still waiting 1" in shown
-        assert (stats.ready, stats.leased) == (1, 0)
-
-
-def test_exit_codes_tell_of_dead_letters(a: Simulator, cli: Any) -> None:
-    """1 where a call was given up in this run, or a ticket is unknown; 2 where nobody said which; else 0."""
-    a.always("*", 400)
-    with holyroute.Client(cli.config) as client:
-        ticket = client.submit(PROMPT, model="ma")
-    codes = []
-    for _ in range(5):
-        codes.append(cli("drain").exit_code)
-        cli("retry", "--all")
-
-    assert codes == [0, 0, 0, 0, 1]
-    assert ticket.id in cli("dead").stdout
-    assert cli("requeue", ticket.id).exit_code == 0
-    assert cli("requeue", "nobody").exit_code == cli("show", "nobody").exit_code == 1
-    assert cli("retry").exit_code == 2
 
 
 def test_a_call_of_another_dialect_is_kept_in_openais_form(

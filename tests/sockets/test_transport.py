@@ -185,11 +185,15 @@ def test_a_plain_exchange_takes_the_short_way() -> None:
     "data",
     [b"", b"HTTP/1.1 200", ANSWER[:-2], ANSWER[:-1], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"],
 )
-@pytest.mark.parametrize("stream", [False, True])
-def test_silence_is_noticed_alike(data: bytes, stream: bool) -> None:
+@pytest.mark.parametrize(("stream", "used"), [(False, False), (True, False), (False, True)])
+def test_silence_is_noticed_alike(data: bytes, stream: bool, used: bool) -> None:
     """Before the head, in the head, in the body: the same exception after the read timeout."""
 
     def serve(peer: socket.socket) -> None:
+        if used:
+            head_of(peer)
+            peer.recv(2)
+            peer.sendall(ANSWER)
         head_of(peer)
         peer.sendall(data)
         while peer.recv(65_536):  # the body
@@ -197,8 +201,10 @@ def test_silence_is_noticed_alike(data: bytes, stream: bool) -> None:
 
     def wait(adapter: HTTPAdapter, port: int) -> list[type]:
         request = requests.Request("POST", f"http://127.0.0.1:{port}/v1", json={}, headers={"User-Agent": "test"})
+        if used:
+            assert adapter.send(request.prepare(), timeout=PATIENCE).json() == {}
         with closing(adapter), pytest.raises(requests.RequestException) as caught:
-            _ = adapter.send(request.prepare(), stream=stream, timeout=(None, 0.05)).content
+            _ = adapter.send(request.prepare(), stream=stream, timeout=(None, 0.15)).content
         inner = caught.value.args[0]
         return [caught.type, type(inner), type(inner.__cause__), *map(type, inner.args)]
 
@@ -231,6 +237,19 @@ def test_a_server_that_takes_nothing_more_is_left(kind: type[HTTPAdapter]) -> No
         left.set()
 
     assert len(served) == 1
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_connection_with_an_unread_answer_serves_nobody_else(kind: type[HTTPAdapter]) -> None:
+    """Given back too early it is refused, so that nobody gets somebody else's answer; also where it was used before."""
+    with listening(answer_all) as port, closing(kind()) as adapter:
+        request = requests.Request("POST", f"http://127.0.0.1:{port}/v1", headers={"User-Agent": "test"}).prepare()
+        assert adapter.send(request, timeout=PATIENCE).json() == {}
+        unread = adapter.send(request, stream=True, timeout=PATIENCE)
+        unread.raw.release_conn()
+        with pytest.raises(requests.ConnectionError, match="Request-sent"):
+            adapter.send(request, timeout=PATIENCE)
+        unread.raw.close()
 
 
 @pytest.mark.parametrize("kind", BOTH)

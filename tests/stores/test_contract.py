@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -13,6 +14,7 @@ from holyroute.config.schema import QueueSettings
 from holyroute.exceptions import InvalidItem, QueueFull, QueueUnavailable
 from holyroute.stores.base import FURTHEST, Leased, NewItem
 from holyroute.stores.memory import MemoryStore
+from holyroute.stores.schema import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
     Make = Callable[..., QueueStore]
 
 
-def item(text: str | bytes = "a", key: str | None = None, delay: float = 0.0) -> NewItem:
+def item(text: str | bytes = "a", key: str | None = None, delay: float = 0.0, group: int = 0) -> NewItem:
     payload = text.encode() if isinstance(text, str) else text
-    return NewItem(payload=payload, digest=hashlib.blake2b(payload).hexdigest(), key=key, delay=delay)
+    return NewItem(payload=payload, digest=hashlib.blake2b(payload).hexdigest(), key=key, delay=delay, group=group)
 
 
 def lease_one(store: QueueStore, seconds: float = 100.0) -> Leased:
@@ -147,6 +149,64 @@ def test_no_more_than_asked_for(store: QueueStore) -> None:
         store.put(item(str(number)))
 
     assert [len(store.lease(2, 100)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_groups_of_which_something_is_due(store: QueueStore, clock: FakeClock) -> None:
+    """Each once, in the order in which they were due; what is lent, over or not due yet makes none."""
+    for text, delay, group in (("late", 10, 7), ("a", 2, -5), ("b", 1, 2**63 - 1), ("c", 2, -5), ("d", 0, -(2**63))):
+        store.put(item(text, delay=delay, group=group))
+    at_once = store.groups()
+    lease_one(store, 100)
+    clock.advance(5)
+    then = store.groups()
+    clock.advance(5)
+
+    assert at_once == [-(2**63)]
+    assert then == [2**63 - 1, -5]
+    assert store.groups() == [2**63 - 1, -5, 7]
+
+
+def test_groups_are_told_when_order_is_made(make: Make, clock: FakeClock) -> None:
+    """An item whose worker died counts again, and one that waited too long does not."""
+    store = make(ttl=1_000)
+    store.put(item("a", group=1))
+    lease_one(store, 500)
+    store.put(item("b", group=2))
+    before = store.groups()
+    clock.advance(500)
+    after = store.groups()
+    clock.advance(500)
+
+    assert (before, after) == ([2], [2, 1])
+    assert store.groups() == []
+    assert store.stats().dead == 2
+
+
+def test_a_group_shows_its_next_item(store: QueueStore) -> None:
+    """Without lending it; a group of which nothing waits has none to show."""
+    store.put(item("later", delay=10, group=1))
+    store.put(item("next", group=1))
+    store.put(item("other", group=2))
+    store.lease(1, 100, {2: 1})
+
+    assert store.sample(1) == b"next"
+    assert store.sample(2) is store.sample(3) is None
+    assert store.stats().ready == 2
+
+
+def test_only_what_is_wanted_of_a_group(store: QueueStore, clock: FakeClock) -> None:
+    """Of each group its share at most, of all together the limit, first due first; of no other group anything."""
+    for number in range(12):
+        store.put(item(f"{number}", group=number % 3))
+        clock.advance(1)
+
+    lent = [[leased.payload for leased in store.lease(limit, 100, shares)] for limit, shares in (
+        (10, {1: 2, 2: 1}), (2, {1: 5, 2: 5}), (10, {}), (10, {1: 0, 8: 3}), (10, {2: 5, 1: 5}),
+    )]  # fmt: skip
+    rest = store.lease(10, 100)
+
+    assert lent == [[b"1", b"2", b"4"], [b"5", b"7"], [], [], [b"8", b"10", b"11"]]
+    assert [(leased.payload, leased.group) for leased in rest] == [(b"0", 0), (b"3", 0), (b"6", 0), (b"9", 0)]
 
 
 def test_nobody_else_gets_a_lent_item(store: QueueStore) -> None:
@@ -462,31 +522,51 @@ def test_many_threads_lose_nothing(store: QueueStore) -> None:
 # --- depth ------------------------------------------------------------------------------------------------------------
 
 
+class NotingConnection(sqlite3.Connection):
+    """Keeps what it was asked, values apart from statements, as the planner gets them."""
+
+    asked: ClassVar[dict[str, Any]] = {}
+
+    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:  # type: ignore[override]
+        """Note, and do it."""
+        self.asked[sql] = values
+        return super().execute(sql, values)
+
+
 def test_no_operation_walks_through_all_items(clock: FakeClock) -> None:
     """Every statement finds its rows by an index, so that an operation costs the same at any depth."""
     store = MemoryStore(QueueSettings(), clock)
-    statements: set[str] = set()
-    with store._reading() as db:
-        db.set_trace_callback(statements.add)
+    NotingConnection.asked = {}
+    db = store._db = sqlite3.connect(":memory:", isolation_level=None, factory=NotingConnection)
+    db.executescript(SCHEMA)
     for number in range(4):
         store.put(item(str(number), key=str(number) if number % 2 else None))
     done, dead, back = store.lease(3, 100)
+    store.groups()
+    store.sample(0)
+    store.lease(1, 100, {0: 1, 1: 1})
     store.renew(done.id, done.token, 100)
     store.complete(done.id, done.token, b"1")
     store.bury(dead.id, dead.token, "cause")
     store.retry(back.id, back.token, delay=0, error=None, counts=False)
     store.get(done.id)
     store.dead(10)
+    store.waiting(10)
     store.requeue(None)
     store.requeue([dead.id])
     store.purge(0, dead=False)
     store.purge(0, dead=True)
     store.stats()
-    db.set_trace_callback(None)
-    asked = {one for one in statements if one.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"} and "item" in one}
-    plans = {one: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {one}")] for one in asked}
+    verbs = {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"}
+    asked = {one: values for one, values in db.asked.items() if one.split()[0] in verbs and "item" in one}
+    plans = {one: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {one}", values)] for one, values in asked.items()}
     store.close()
 
     assert len(asked) > 15
-    scans = {line for plan in plans.values() for line in plan if line.startswith("SCAN item")}
+    sorts = {one for one, plan in plans.items() if any("TEMP B-TREE" in line for line in plan)}
+    assert all("state=?" in one or one.startswith("WITH") for one in sorts)  # of what is lent, or of groups
+    lines = {line for plan in plans.values() for line in plan}
+    assert {"SEARCH item USING INDEX item_group (grp=?)", "SEARCH item USING INDEX item_group (grp>?)"} <= lines
+    whole = [plan for one, plan in plans.items() if "LIMIT" not in one]  # the others stop, as they need no sorting
+    scans = {line for plan in whole for line in plan if line.startswith("SCAN item")}
     assert scans <= {f"SCAN item USING INDEX item_{kind}" for kind in ("lease", "dead")}  # what is lent or dead only

@@ -20,7 +20,7 @@ from holyroute.exceptions import QueueCorrupt, QueueError, QueueFull, QueueUnava
 from holyroute.stores import place
 from holyroute.stores.base import NewItem
 from holyroute.stores.connection import connect
-from holyroute.stores.schema import PAGE
+from holyroute.stores.schema import PAGE, VERSION
 from holyroute.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -319,15 +319,16 @@ def caught_in_the_act(path: Path) -> Iterator[tuple[bytes, bytes]]:
         db.execute("ROLLBACK")
 
 
-def test_a_newer_schema_is_left_alone(path: Path) -> None:
-    """Another version's file is neither used nor repaired."""
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
+def test_another_schema_is_left_alone(path: Path, version: int) -> None:
+    """A newer or older version's file is neither used nor repaired."""
     park(path, 1)
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version=2")
+        db.execute(f"PRAGMA user_version={version}")
     before = path.read_bytes()
 
     for use in (opened(path).stats, opened(path).repair):
-        with pytest.raises(QueueVersion, match="schema has version 2; this holyroute reads 1"):
+        with pytest.raises(QueueVersion, match=f"schema has version {version}; this holyroute reads {VERSION}"):
             use()
     assert path.read_bytes() == before
 

@@ -1,7 +1,8 @@
 """The public API as a type checker sees it; run by mypy, never executed."""
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 
 import requests
 
@@ -27,6 +28,16 @@ assert_type(client.health_report(), str)
 @client.on_alert
 def page(alert: AlertNote) -> None:
     """Told of every alert."""
+
+
+ticket = client.submit("Hello", handler="save", attach={"row": 17})
+assert_type(ticket, holyroute.Ticket)
+
+
+@holyroute.handler("save")
+@client.queue.handler("save")
+def save(answer: holyroute.Delivered) -> None:
+    assert_type(answer.result, Mapping[str, Any])
 
 
 session = holyroute.Session(task="simple_qa", retries=holyroute.standard_retry())

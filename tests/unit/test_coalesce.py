@@ -90,8 +90,8 @@ class Provider:
             self.lock.notify_all()
 
     def until_asked(self) -> None:
-        """Until one more attempt has arrived."""
-        assert self.arrived.acquire(timeout=PATIENCE)
+        """Until one more attempt has arrived, while those before it are still held."""
+        assert self.arrived.acquire(timeout=PATIENCE / 2)
 
     def order(self, number: int, how: Callable[[Attempt], requests.Response]) -> None:
         """How the attempt of this number ends."""
@@ -311,7 +311,15 @@ def test_nobody_waits_with_a_cancelled_token(crowd: Crowd) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"read": 8.0}, {"connect": 8.0}, {"limit": 8.0}, {"background": True}, {"cache_control": "no-cache"}]
+    "options",
+    [
+        {"read": 8.0},
+        {"connect": 8.0},
+        {"limit": 8.0},
+        {"background": True},
+        {"replayed": True},
+        {"cache_control": "no-cache"},
+    ],
 )
 def test_nobody_waits_for_somebody_with_another_patience(crowd: Crowd, options: dict[str, Any]) -> None:
     """Or who wants a new answer: all of them ask."""

@@ -134,6 +134,25 @@ def test_another_dialect_is_told_in_the_same_form() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"choices": [{"message": "hello"}]},
+        {"choices": [{"message": {"tool_calls": [{"function": "lookup"}, None], "content": [None, {"type": 5}]}}]},
+    ],
+)
+def test_a_rubbish_answer_is_no_error(answer: dict[str, Any]) -> None:
+    """Servers say anything."""
+    assert "gen_ai.output.messages" in genai.words(answer)
+
+
+def test_half_a_character_can_be_exported() -> None:
+    """JSON may hold one; UTF-8 may not."""
+    told = genai.prompt(call({"messages": [{"role": "user", "content": "a\ud83d é"}]}))
+
+    assert json.loads(told["gen_ai.input.messages"].encode())[0]["parts"][0]["content"] == "a? é"
+
+
 def test_an_answer_in_the_conventions_form() -> None:
     """Each choice is a message with its reason; without an answer nothing is told."""
     choices = [{"message": {"role": "assistant", "content": "A sheep."}, "finish_reason": "stop"}, {"message": None}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import pytest
 import requests
@@ -21,9 +23,9 @@ from holyroute.core.call import Call, Origin, Selection
 from holyroute.core.events import CircuitChanged
 from holyroute.engine.router import Router
 from holyroute.exceptions import QueueUnavailable
-from holyroute.monitoring import labels, prometheus
+from holyroute.monitoring import labels, otel, prometheus
+from holyroute.monitoring.health import QueueDepth
 from holyroute.resilience.breaker import CircuitState
-from holyroute.stores.base import QueueStats
 from holyroute.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -272,30 +274,55 @@ def test_the_content_type_is_that_of_the_format(world: World, accept: str, expec
 def test_the_queue_is_shown_by_state(world: World) -> None:
     """As it stands when somebody asks; left out when it cannot be read."""
     exporter = prometheus.attach(world.router)
-    stats = QueueStats(ready=3, leased=1, done=9, dead=2, size=100, next_at=None)
-    exporter.queues.add(lambda: stats)
+    queues = world.router.monitor.queues
+    depth = QueueDepth(ready=3, leased=1, done=9, dead=2)
+    queues["calls.db"] = lambda: depth
     before = figures(exporter)
 
-    def broken() -> QueueStats:
+    def broken() -> QueueDepth:
         raise QueueUnavailable("locked")
 
-    exporter.queues.add(broken)
-    shown = {f"queue_items{{{state}}}": getattr(stats, state) for state in ("ready", "leased", "done", "dead")}
+    queues["other.db"] = broken
+    shown = {f"queue_items{{{state}}}": getattr(depth, state) for state in ("ready", "leased", "done", "dead")}
 
     assert {name: value for name, value in before.items() if "queue" in name} == shown
     assert not [name for name in figures(exporter) if "queue" in name]
+
+
+def test_a_file_is_counted_once_and_memory_for_each_router(world: World) -> None:
+    """Two routers may park in one file; what each keeps in memory is its own."""
+    registry = CollectorRegistry()
+    worlds = (world, World())
+    for one in worlds:
+        exporter = prometheus.attach(one.router, registry=registry)
+        for place in ("calls.db", ":memory:"):
+            one.router.monitor.queues[place] = lambda: QueueDepth(ready=1, leased=0, done=0, dead=0)
+
+    assert figures(exporter)["queue_items{ready}"] == 3
 
 
 def test_a_client_with_a_queue_shows_its_depth(world: World) -> None:
     """One without shows none."""
     with holyroute.Client(router=world.router, queue=":memory:") as client:
         client.submit("hello", model="ma")
-        with_queue = figures(prometheus.attach(client))
-    with holyroute.Client(router=world.router) as client:
-        without = figures(prometheus.attach(client))
+        session = prometheus.attach(holyroute.Session(router=world.router))
+        with_queue = figures(prometheus.attach(client, registry=session.registry))
+    without = figures(prometheus.attach(World().router))
 
     assert with_queue["queue_items{ready}"] == 1
     assert not [name for name in without if "queue" in name]
+
+
+def test_what_is_attached_lives_no_longer_than_its_router() -> None:
+    """Clients come and go; what watched them goes with them."""
+    watched = []
+    for _ in range(3):
+        router = World().router
+        watched += [ref(router), ref(prometheus.attach(router)), ref(otel.attach(router, capture_content=True))]
+    del router
+    gc.collect()
+
+    assert [one() for one in watched] == [None] * 9
 
 
 def test_a_forked_child_counts_for_itself(world: World) -> None:
@@ -316,13 +343,13 @@ WORKERS = """
     from holyroute.core.events import AttemptFinished, CircuitChanged
     from holyroute.core.trace import AttemptRecord
     from holyroute.core import verdicts
-    from holyroute.stores.base import QueueStats
+    from holyroute.monitoring.health import QueueDepth
 
     config = holyroute.load(env={}, cwd_file=False, providers={"a": {"base_url": "https://a.example/v1"}},
                             models={"ma": {"provider": "a"}})
     router = holyroute.Client(config).router
     exporter = prometheus.attach(router)  # before the fork, as with gunicorn --preload
-    exporter.queues.add(lambda: QueueStats(ready=3, leased=0, done=0, dead=0, size=0, next_at=None))
+    router.monitor.queues["calls.db"] = lambda: QueueDepth(ready=3, leased=0, done=0, dead=0)
     target = config.models["ma"]
     record = AttemptRecord(target=target, kind="normal", verdict=verdicts.ANSWERED, status=200, detail="",
                            started=0.0, seconds=2.0, retry_after=None, usage=None)

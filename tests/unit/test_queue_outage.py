@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from queue_outage import World
+
+from holyroute.deferred.parked import ParkedCall, encode
+from holyroute.stores.base import NewItem
+
+if TYPE_CHECKING:
+    import pytest
+
+    from holyroute.core.call import Call
+    from holyroute.core.outcome import Outcome
 
 HOUR = 3_600.0
 
@@ -52,3 +62,52 @@ def test_after_an_outage_calls_come_one_two_four() -> None:
 
     assert widths[:4] == [1, 2, 4, 8]
     assert max(widths) == 8
+
+
+def test_nobody_waits_behind_a_provider_that_is_down() -> None:
+    """Calls for a healthy one, parked after hundreds of others, are answered by a single pass; one is tried in vain."""
+    world = World(back_after=HOUR, takes=0.01)
+    world.park(500)
+    world.park(30, "healthy")
+    progress = world.queue.drain()
+    stats = world.queue.stats()
+    leases = sum(world.queue.get(ticket).leases for ticket in world.tickets[:500])
+
+    assert (progress.answered, stats.ready, stats.leased) == (30, 500, 0)
+    assert (world.asked_down, leases) == (1, 1)
+
+
+def test_calls_that_cannot_be_read_hold_up_no_others() -> None:
+    """Somebody else's payloads, or a model that is gone: they die or wait with the cause, the others are answered."""
+    world = World(back_after=0.0)
+    world.park(1)
+    (group,) = world.queue.groups()
+    for number in range(3):
+        world.queue._store.put(NewItem(payload=b"[]", digest=str(number), group=group + 1))
+        world.clock.advance(1.0)
+    body = {"messages": [{"role": "user", "content": "?"}]}
+    lost = world.queue.put(ParkedCall(body=body, model="gone"))
+    world.queue._store.put(
+        NewItem(payload=encode(ParkedCall(body=body, model="m"), 10**6, ()), digest="x", group=group + 1)
+    )
+    progress = world.queue.drain()
+
+    assert (progress.answered, world.queue.stats().dead) == (2, 3)
+    assert "gone" in (world.queue.get(lost.id).error or "")
+
+
+def test_replays_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go after live calls, and after those of a batch."""
+    world = World(back_after=0.0)
+    world.park(1)
+    seen: list[Call] = []
+    send = world.router.send
+
+    def watch(call: Call, *rest: Any) -> Outcome:
+        seen.append(call)
+        return send(call, *rest)
+
+    monkeypatch.setattr(world.router, "send", watch)
+    world.queue.drain()
+
+    assert [(call.background, call.replayed) for call in seen] == [(True, True)]
