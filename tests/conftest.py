@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     context.reset()
     yield home
     context.reset()
+    logging.getLogger("holyroute").handlers.clear()  # the demo's, which keeps warnings out of its display
 
 
 @pytest.fixture
