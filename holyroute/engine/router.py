@@ -121,9 +121,7 @@ class Router:
     def send(self, call: Call, transport: Transport, park: Park | None = None) -> Outcome:
         """Ask one target after the other until one answers. Failures come back as values; the outcome has the trace."""
         self.streams.book_forgotten()
-        trace = Trace(call, self.clock, self.events.publish, self.events.begin)
-        if self._logs_prompts:
-            self._log_prompt(call, trace)
+        trace = self.begin(call)
         with trace, self.state.answers.claim(call, trace) as claim:  # kept, on its way elsewhere, or ours to fetch
             if claim.answer is not None:
                 return trace.close(claim.answer)
@@ -135,6 +133,13 @@ class Router:
             if park is not None and not outcome.is_final and trace.queueable:
                 park(call, trace)  # nobody could: keep it for later
             return trace.close(outcome)
+
+    def begin(self, call: Call) -> Trace:
+        """The story of a call, told from here on to everybody who listens."""
+        trace = Trace(call, self.clock, self.events.publish, self.events.begin)
+        if self._logs_prompts:
+            self._log_prompt(call, trace)
+        return trace
 
     def plan(self, call: Call, trace: Trace) -> Iterator[Attempt]:
         """Whom to ask next, and how long to wait first."""
@@ -155,9 +160,8 @@ class Router:
             outcome = ask(attempt, transport)
             if outcome.stream is None:
                 return self.settle(attempt, outcome)
-            outcome.stream.on_end = self.streams.opened(
-                attempt, outcome.stream, trace
-            )  # what it comes to is booked then
+            # what it comes to is booked at its end
+            outcome.stream.on_end = self.streams.opened(attempt, outcome.stream, trace)
             return outcome
         except BaseException:  # Ctrl-C, a bug in somebody's adapter: says nothing about the target
             if attempt.clearance is not None:
@@ -169,9 +173,7 @@ class Router:
 
     def observe(self, call: Call, candidate: Candidate, transport: Transport, park: Park | None = None) -> Outcome:
         """Let the only candidate be asked as it is: never refused, retried or cut, only noted."""
-        trace = Trace(call, self.clock, self.events.publish, self.events.begin)
-        if self._logs_prompts:
-            self._log_prompt(call, trace)
+        trace = self.begin(call)
         for other in self.candidates(call, trace):
             if other is not candidate and not other.own:
                 trace.skip(other.target, self.wallet.missing(other.target.provider))
