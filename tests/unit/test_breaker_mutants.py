@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import FlakyStrategyDefinition
 from hypothesis.stateful import run_state_machine_as_test
 
 from holyroute.resilience import breaker, window
 
+pytestmark = pytest.mark.timeout(120)  # seconds: some mutants are found after thousands of steps
 TESTS = Path(__file__).parents[1]  # no package: tests of other files are had by path
 MACHINE = runpy.run_path(str(TESTS / "properties" / "test_breaker_machine.py"))["BreakerMachine"]
 UNLOCKED_WRITES = runpy.run_path(str(TESTS / "unit" / "test_breaker.py"))["unlocked_writes"]
@@ -178,7 +180,13 @@ def mutate(original: type, change: tuple[str, str], **names: Any) -> Any:
 def search(mutant: type, programs: int) -> None:
     """Run the state machine on a breaker until a program fails."""
     machine = type("Machine", (MACHINE,), {"breaker_class": mutant})
-    run_state_machine_as_test(machine, settings=settings(SEARCH, max_examples=programs))
+    wanted = settings(SEARCH, max_examples=programs)
+    try:
+        run_state_machine_as_test(machine, settings=wanted)
+    except (
+        FlakyStrategyDefinition
+    ):  # Hypothesis lost count: seen once, on a machine under heavy load, of the same program
+        run_state_machine_as_test(machine, settings=wanted)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
