@@ -183,9 +183,7 @@ def search(mutant: type, programs: int) -> None:
     wanted = settings(SEARCH, max_examples=programs)
     try:
         run_state_machine_as_test(machine, settings=wanted)
-    except (
-        FlakyStrategyDefinition
-    ):  # Hypothesis lost count: seen once, on a machine under heavy load, of the same program
+    except FlakyStrategyDefinition:  # Hypothesis lost count: seen once, under heavy load
         run_state_machine_as_test(machine, settings=wanted)
 
 
