@@ -62,6 +62,7 @@ class _Lending:
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:
         """urllib3's; what requests asks over a connection that was used before takes a shortcut."""
+        UNDER_WAY.broken = None  # an interrupt may have left one
         headers = kwargs.get("headers")
         if isinstance(headers, CaseInsensitiveDict) and self.proxy is None:  # type: ignore[attr-defined]
             # urllib3 copies the headers, which takes far less time for a plain dict than for that of requests

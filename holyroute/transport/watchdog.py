@@ -6,8 +6,7 @@ token of an attempt at a point in time, whatever the socket is doing.
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from holyroute.core.cancel import CancelToken
 
 NAP = 3_600.0  # seconds: the longest wait in one go; a condition cannot wait for ever
-_COMPACT = 1_024  # entries; below that finished ones may lie about
 
 
 class _Watch:
@@ -39,7 +37,11 @@ class _Watch:
 
 
 class Watchdog:
-    """A heap of deadlines and a daemon thread, started when the first one comes in."""
+    """The blocks that are being watched, and a daemon thread, started when the first one comes in.
+
+    The thread sleeps until the moment that was the first one when it fell asleep, and then looks at all of them: most
+    blocks are over long before, so that they are not kept in order.
+    """
 
     def __init__(self) -> None:
         self.after_fork()
@@ -49,9 +51,8 @@ class Watchdog:
         """Begin without a thread and without deadlines."""
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
-        self._heap: list[tuple[float, int, _Watch]] = []  # by time; the number decides between equal ones
-        self._numbers = itertools.count()
-        self._finished = 0
+        self._watched: set[_Watch] = set()
+        self._wakes_at = math.inf
         self._thread: threading.Thread | None = None
 
     def watching(self, token: CancelToken, at: float) -> _Watch:
@@ -60,24 +61,20 @@ class Watchdog:
 
     def add(self, watch: _Watch) -> None:
         """Begin to watch a block."""
+        self._watched.add(watch)
         with self._lock:
-            heapq.heappush(self._heap, (watch.at, next(self._numbers), watch))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="holyroute-watchdog", daemon=True)
                 thread.start()
                 self._thread = thread
-            elif self._heap[0][2] is watch:
+            elif watch.at < self._wakes_at:
+                self._wakes_at = watch.at
                 self._condition.notify()
 
     def remove(self, watch: _Watch) -> None:
-        """A block is over; it stays in the heap until most there are: taking one out would cost a walk."""
-        with self._lock:
-            watch.token = None
-            self._finished += 1
-            if self._finished > _COMPACT and self._finished * 2 > len(self._heap):
-                self._heap = [one for one in self._heap if one[2].token is not None]
-                heapq.heapify(self._heap)
-                self._finished = 0
+        """A block is over."""
+        watch.token = None
+        self._watched.discard(watch)  # without the lock: one step in CPython
 
     def _run(self) -> None:
         while True:
@@ -87,16 +84,17 @@ class Watchdog:
     def _wait(self) -> list[CancelToken]:
         """Sleep until something is due; returns without the lock, because cancelling takes others."""
         with self._condition:
-            due: list[CancelToken] = []
-            now = SYSTEM_CLOCK.now()
-            while self._heap and (self._heap[0][2].token is None or self._heap[0][0] <= now):
-                token = heapq.heappop(self._heap)[2].token
-                if token is not None:
-                    due.append(token)
-                else:  # those of lost streams were never counted
-                    self._finished = max(0, self._finished - 1)
+            now, due = SYSTEM_CLOCK.now(), []
+            self._wakes_at = now + NAP
+            for watch in list(self._watched):
+                token = watch.token
+                if token is None or watch.at <= now:  # None: also of streams that were lost
+                    self._watched.discard(watch)
+                    due += [token] if token is not None else []
+                else:
+                    self._wakes_at = min(self._wakes_at, watch.at)
             if not due:
-                self._condition.wait(min(self._heap[0][0] - now, NAP) if self._heap else None)
+                self._condition.wait(self._wakes_at - now)
             return due
 
 
