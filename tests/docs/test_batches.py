@@ -47,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
+@pytest.mark.timeout(60)
 def test_every_command_of_the_page(folder: Path) -> None:
     """In their order; each of them ends well."""
     for command in COMMANDS:
@@ -55,7 +56,7 @@ def test_every_command_of_the_page(folder: Path) -> None:
             assert result.exit_code == 0, f"{command}\n{result.output}"
         else:
             shell = f'holyroute() {{ "{sys.executable}" -m holyroute "$@"; }}; {command}'
-            subprocess.run(["/bin/sh", "-c", shell], check=True, capture_output=True, timeout=15)
+            subprocess.run(["/bin/sh", "-c", shell], check=True, capture_output=True, timeout=40)
 
     assert len(COMMANDS) >= 12
     assert [json.loads(line)["index"] for line in (folder / "all.jsonl").read_text().splitlines()] == list(range(8))

@@ -17,6 +17,9 @@ from holyroute.simulator import Profile, Simulator, faults
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(90)  # several processes one after the other, on a machine that may be busy
+
+PATIENCE = 40.0  # seconds
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "batch_kills.py"
 ROWS = 40
 WORKERS = 4
@@ -62,7 +65,7 @@ def start(
 
 def finish(folder: Path, *words: str) -> tuple[int, str]:
     with start(folder, *words) as process:
-        out, err = process.communicate(timeout=15)
+        out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out + err
 
 
@@ -86,9 +89,9 @@ def test_the_first_signal_drains(provider: Simulator, tmp_path: Path, number: si
     """What was in flight is waited for and written; exit code 130 with the command that asks the rest."""
     provider.always("first", faults.late(0.3))
     with start(tmp_path, *JOB) as process:
-        assert provider.wait_for(WORKERS, timeout=15)
+        assert provider.wait_for(WORKERS, timeout=PATIENCE)
         process.send_signal(number)
-        _, err = process.communicate(timeout=15)
+        _, err = process.communicate(timeout=PATIENCE)
     provider.heal()
     asked = provider.attempts()
 
@@ -109,11 +112,11 @@ def test_the_second_signal_calls_off(provider: Simulator, tmp_path: Path) -> Non
     """Rows that nobody answers are not waited for, and count as not asked."""
     provider.always("first", "silent")
     with start(tmp_path, *JOB) as process:
-        assert provider.wait_for(WORKERS, timeout=15)
+        assert provider.wait_for(WORKERS, timeout=PATIENCE)
         process.send_signal(signal.SIGINT)
         told(process, "stopping")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=15)
+        out, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 130
     assert "calling off what is in flight" in err
@@ -132,20 +135,20 @@ def test_the_third_signal_leaves(provider: Simulator, tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write('{"prompt": "hello"}\n')
         process.stdin.flush()
-        assert provider.wait_for(1, timeout=15)
+        assert provider.wait_for(1, timeout=PATIENCE)
         process.send_signal(signal.SIGINT)
         told(process, "stopping")
         process.send_signal(signal.SIGINT)
         told(process, "calling off")
         process.send_signal(signal.SIGINT)
 
-        assert process.wait(timeout=15) == 130
+        assert process.wait(timeout=PATIENCE) == 130
 
 
 def test_a_full_disk_stops_and_loses_nothing(provider: Simulator, tmp_path: Path) -> None:
     """The output keeps whole lines, what came in afterwards is rescued, and with room the same command goes on."""
     with start(tmp_path, *JOB, program=("-c", SMALL_FILES)) as process:
-        _, err = process.communicate(timeout=15)
+        _, err = process.communicate(timeout=PATIENCE)
     asked = provider.attempts()
     written = lines(tmp_path)
 
@@ -172,7 +175,7 @@ def test_nobody_reads_on(provider: Simulator, tmp_path: Path) -> None:
         assert process.stdout is not None
         first = json.loads(process.stdout.readline())
         process.stdout.close()
-        assert process.wait(timeout=15) == 3
+        assert process.wait(timeout=PATIENCE) == 3
 
     assert first["ok"]
     assert provider.attempts() < ROWS
@@ -181,7 +184,7 @@ def test_nobody_reads_on(provider: Simulator, tmp_path: Path) -> None:
 def test_kills_lose_nothing() -> None:
     """The benchmark, small: every row once, only what was in flight asked again, the output as without a kill."""
     command = [sys.executable, BENCHMARK, "--rows", "40", "--kills", "2", "--torn", "1", "--workers", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=18)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
     assert done.returncode == 0, done.stderr
     assert "| 2 | 1 | 40 | 0 | 0 | " in done.stdout
