@@ -23,7 +23,7 @@ from holyroute.core.clock import SYSTEM_CLOCK
 if TYPE_CHECKING:
     from holyroute.batch.crew import Crew, Errand, Mailbox
 
-ROWS, QUICK, WORKERS, PAGE = 1_000_000, 50_000, 50, 4096
+ROWS, QUICK, WORKERS, PAGE = 1_000_000, 20_000, 50, 4096
 HEAD = ("rows", "order", "first result, ms", "MB after 1,000", "most MB after that", "rows/s")
 
 

@@ -87,7 +87,7 @@ def test_the_cause_of_a_failure(client: holyroute.Client, a: Simulator, b: Simul
     """By who can do something about it."""
     a.always("*", fault)
     b.always("*", fault)
-    (result,) = client.batch(["hi"], passes=0, call_deadline=0.1)
+    (result,) = client.batch(["hi"], passes=0)
 
     assert result.error is not None
     assert result.error.cause is cause
