@@ -184,7 +184,7 @@ class _Desk:
         client = Client(restored(spec["settings"]))  # keys come from this process's environment
         self.clock = client.router.clock
         self.sender = Sender(client.router, client._transport, defaults)  # noqa: SLF001 - our own door
-        self.pool = ThreadPoolExecutor(spec["threads"], thread_name_prefix="holyroute-batch")
+        self.pool = ThreadPoolExecutor(spec["threads"], thread_name_prefix="holyroute-chunk")
         client.router.events.subscribe(self.sender.settle)
 
     def ask(self, item: Mapping[str, Any]) -> Ending:

@@ -69,5 +69,5 @@ def _named(row: Row, body: Mapping[str, Any], defaults: Defaults) -> tuple[str |
     """Model and models: what a row says of its routing counts as a whole, before what holds for all."""
     model = row.model or body.get("model")
     if row.models is not None or model is not None or row.task is not None or row.priority is not None:
-        return model, row.models
+        return model, None if row.models is None else tuple(row.models)
     return defaults.model, defaults.models

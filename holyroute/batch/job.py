@@ -209,8 +209,12 @@ class Job(Iterator[RowResult]):
         """Take back the rows that nobody has begun with."""
         with self._lock:
             for slot in self._crew.recall():
-                self._governor.settle(slot.reserved, Decimal(0))
+                self._give_back(slot.reserved, Decimal(0))
                 self._window.back(slot)
+
+    def _give_back(self, reserved: Decimal, spent: Decimal) -> None:
+        self._governor.settle(reserved, spent)
+        self._is_short = False
 
     def _note(self, slot: Slot, news: News) -> None:
         if news is SENT:
@@ -221,8 +225,7 @@ class Job(Iterator[RowResult]):
             self._lose(slot, news)
 
     def _settle(self, slot: Slot, ending: Ending) -> None:
-        self._governor.settle(ending.granted, ending.spent)
-        self._is_short = False
+        self._give_back(ending.granted, ending.spent)
         self._window.settle(slot, ending, self._clock.now())
 
     def _lose(self, slot: Slot, lost: Lost) -> None:
@@ -233,7 +236,7 @@ class Job(Iterator[RowResult]):
         elif lost.was_taken and not self._window.is_open:
             self._give_up(slot, Cause.CANCELLED if self._cancel.cancelled else Cause.INTERNAL, lost.why)
         else:
-            self._governor.settle(slot.reserved, slot.reserved if lost.was_taken else Decimal(0))
+            self._give_back(slot.reserved, slot.reserved if lost.was_taken else Decimal(0))
             self._window.back(slot)
 
     def _give_up(self, slot: Slot, cause: Cause, why: str) -> None:

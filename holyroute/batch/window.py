@@ -76,7 +76,8 @@ class Window:
             key: what it shares with rows that may have the same answer; None: it is asked for by itself.
             worst: USD to be set aside before it is asked.
         """
-        slot = self._slot(row)
+        models = None if row.models is None else tuple(row.models)
+        slot = self._slot(row, (row.model, models, row.task, row.priority))
         slot.key, slot.worst = key, worst
         leader = self._leaders.get(key) if key is not None else None
         if leader is not None:
@@ -88,12 +89,11 @@ class Window:
 
     def refuse(self, row: Row, result: RowResult) -> None:
         """A row comes in that nobody is asked for."""
-        slot = self._slot(row)
+        slot = self._slot(row, None)
         slot.result = result
         self._deliver(slot)
 
-    def _slot(self, row: Row) -> Slot:
-        name = (row.model, row.models, row.task, row.priority)
+    def _slot(self, row: Row, name: Hashable) -> Slot:
         group = self._groups.get(name)
         if group is None:
             group = self._groups[name] = Group(name)
@@ -155,7 +155,9 @@ class Window:
             group.rest(ending.wait, now)
             group.may_start = 1 if self._paced else math.inf
             self._again(slot)
-        elif slot.rounds > 0 and self.is_open:
+        elif not self.is_open:
+            self._drop(slot)
+        elif slot.rounds > 0:
             self._put_aside(slot, ending, now)
         else:
             self._deliver(slot)
@@ -239,7 +241,7 @@ class Window:
         self.is_open = False
         later, self._later = self._later, []
         for slot in later:
-            self._deliver(slot)
+            self._drop(slot)
         for group in list(self._groups.values()):
             while group.ready:
                 self._drop(heapq.heappop(group.ready)[1])

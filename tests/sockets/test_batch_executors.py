@@ -9,6 +9,7 @@ import pickle
 import signal
 from collections import Counter
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import holyroute
 from holyroute import batching
 from holyroute.config.dump import dump
 from holyroute.config.load import restored
+from holyroute.config.problems import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,6 +156,13 @@ def test_limits_are_shared_out(configured: Callable[..., Config]) -> None:
     assert (part.models["ma"].rpm, part.models["ma"].tpm, part.models["mb"].rpm) == (150, 1, None)
     assert (part.providers["a"].max_concurrency, part.models["ma"].provider.max_concurrency) == (1, 1)
     assert batching._shared_out(config, 1) is config
+
+    executor = Here()
+    executor._max_workers = 4
+    with holyroute.Client(config) as client:
+        list(client.batch(prompts(1), executor=executor, models=["mb"]))
+
+    assert restored(executor.calls[0][2]["settings"]) == replace(part, source=BUILT_IN)
 
 
 def test_limits_are_waited_for_at_home(client: holyroute.Client, a: Simulator) -> None:

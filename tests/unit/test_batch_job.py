@@ -203,10 +203,11 @@ def test_an_input_that_raises_ends_the_job_after_what_was_paid_for() -> None:
 def test_what_cannot_be_asked_for_is_not() -> None:
     """Bad rows are results; a row that is no JSON too, where equal rows are looked for."""
     odd = {"messages": [{"role": "user", "content": {1, 2}}]}
-    stage = Stage(["fine", 5, odd], dedupe=True)
+    nameless = {"messages": [{"role": "user", "content": "x"}], "task": ["no name"]}
+    stage = Stage(["fine", 5, odd, nameless], dedupe=True)
     results = stage.results()
 
-    assert causes(results) == {"ok": 1, "row": 2}
+    assert causes(results) == {"ok": 1, "row": 3}
     assert stage.asked == [0]
 
 
@@ -299,6 +300,19 @@ def test_a_deadline_ends_the_job() -> None:
     assert len(results) == 5
     assert stage.job.stopped == "deadline"
     assert stage.finished == 1
+
+
+def test_what_the_deadline_kept_from_being_sent_does_not_come_out() -> None:
+    """A thread that takes a row up too late asks nobody for it."""
+
+    def late(errand: Errand) -> Ending:
+        stage.clock.advance(50.0)
+        return fine(errand) if errand.row.index == 0 else down(errand, Cause.DEADLINE, attempts=0)
+
+    stage = Stage([f"{number}" for number in range(10)], late, limit=2, deadline=45.0)
+
+    assert causes(stage.results()) == {"ok": 1}
+    assert stage.job.stopped == "deadline"
 
 
 def test_calls_are_told_the_deadline() -> None:
@@ -455,6 +469,22 @@ def test_a_row_whose_worker_died_is_asked_for_once_more() -> None:
     assert causes(stage.results()) == {"ok": 3}
     assert tries == {0: 1, 1: 2, 2: 1}
     assert stage.job.progress.spent == Decimal("0.13")
+
+
+def test_money_that_a_dead_worker_held_is_waited_for() -> None:
+    """A row that could not be paid for beside it goes when the other one is settled."""
+    tries: Counter[int] = Counter()
+
+    def mortal(errand: Errand) -> News:
+        tries[errand.row.index] += 1
+        return Lost("not taken", was_taken=False) if tries.total() == 1 else fine(errand)
+
+    stage = Stage(["a", "b"], mortal, limit=4, late=True, max_cost="0.15")
+    stage.take()
+    stage.answer_all()
+    stage.crews[0]._late = False
+
+    assert causes(stage.results()) == {"ok": 2}
 
 
 def test_a_row_that_kills_twice_is_given_up() -> None:

@@ -35,16 +35,16 @@ COST = Decimal("0.000012")
 class World:
     """A router over two providers that answer as told."""
 
-    def __init__(self, *route: str, **settings: Any) -> None:
+    def __init__(self, *route: str, limits: dict[str, int] | None = None, **settings: Any) -> None:
         self.clock = FakeClock()
         self.answers: dict[str, Callable[[], requests.Response]] = {"ma": answered, "mb": answered}
         self.asked: list[str] = []
-        price = {"input": 1, "output": 2}
+        price, limits = {"input": 1, "output": 2}, limits or {}
         config = holyroute.load(
             env={},
             cwd_file=False,
             providers={"a": {"base_url": "https://a.example/v1"}, "b": {"base_url": "https://b.example/v1"}},
-            models={"ma": {"provider": "a", "price": price}, "mb": {"provider": "b", "price": price}},
+            models={"ma": {"provider": "a", "price": price, **limits}, "mb": {"provider": "b", "price": price}},
             routes={"general": {"normal": list(route or ("ma", "mb"))}},
             **settings,
         )
@@ -125,6 +125,20 @@ def test_when_to_come_again() -> None:
     assert [ending.result.attempts for ending in (first, second)] == [1, 0]
     assert all(ending.may_pass for ending in (first, second))
     assert world.clock.slept == []
+
+
+def test_a_limit_of_our_own_is_not_waited_for() -> None:
+    """Sixty requests a minute, of which five may go at once: the sixth comes back unsent, with the time of its turn."""
+    world = World("ma", limits={"rpm": 60})
+    endings = [world.send() for _ in range(6)]
+    last = endings[-1].result
+
+    assert [ending.result.ok for ending in endings] == [True] * 5 + [False]
+    assert last.error is not None
+    assert last.error.cause is Cause.RATE_LIMITED
+    assert last.error.message.count("not asked") == 1
+    assert 0 < (endings[-1].wait or 0) < 2
+    assert (last.attempts, world.clock.slept) == (0, [])
 
 
 def test_a_sole_target_is_not_asked_again_with_backoff() -> None:
