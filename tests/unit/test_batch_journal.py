@@ -368,6 +368,7 @@ def test_where_no_output_can_be(tmp_path: Path) -> None:
         opened(Path("/dev/null"))
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 5_000)))
 def test_the_bitmap_is_a_set(members: set[int]) -> None:
     """Of whole numbers, one bit each."""
