@@ -87,9 +87,6 @@ class Outlook(NamedTuple):
         return self.retry_at is None and self.state is not _FORCED_OPEN
 
 
-_FREE = Outlook(_CLOSED, None)
-
-
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One change of state, forced or not. `before` equals `after` when an operator repeats an order."""
@@ -208,8 +205,6 @@ class CircuitBreaker:
 
     def peek(self, now: float) -> Outlook:
         """Foresee what `try_acquire` would meet, and move nothing."""
-        if self._state is _CLOSED:  # as usual; time alone moves nothing then
-            return _FREE
         with self._lock:
             if due := self._due_locked(now):
                 return Outlook(due[-1].state, due[-1].retry_at)
