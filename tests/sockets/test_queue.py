@@ -395,7 +395,11 @@ def test_a_route_that_is_gone_is_a_cause(client: holyroute.Client) -> None:
 
 def test_bad_input_is_refused_when_it_is_submitted(client: holyroute.Client) -> None:
     """No JSON, no UTF-8, too large, an unknown model: said at once, to whoever can mend it."""
-    for body in ({"messages": [object()]}, {"messages": "half \ud83d"}, {"messages": "x" * 10_000_000}):
+    for body in (
+        {"messages": [{"role": "user", "content": object()}]},
+        {"messages": "half \ud83d"},
+        {"messages": "x" * 10_000_000},
+    ):
         with pytest.raises(InvalidItem):
             client.submit(**body)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="expected a configured model"):

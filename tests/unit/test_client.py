@@ -78,7 +78,7 @@ def test_time_passes_on_the_routers_clock(client: holyroute.Client) -> None:
     """A sole target is asked three times with backoff, and latency counts the waits."""
     with responses.RequestsMock() as mock:
         mock.post(f"{URL}/chat/completions", status=503)
-        completion = client.chat([], model="m", on_failure="return")
+        completion = client.ask("hello", model="m", on_failure="return")
         calls = len(mock.calls)
     clock: Any = client.router.clock
 
