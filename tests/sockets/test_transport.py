@@ -204,7 +204,7 @@ def test_silence_is_noticed_alike(data: bytes, stream: bool, used: bool) -> None
         if used:
             assert adapter.send(request.prepare(), timeout=PATIENCE).json() == {}
         with closing(adapter), pytest.raises(requests.RequestException) as caught:
-            _ = adapter.send(request.prepare(), stream=stream, timeout=(None, 0.15)).content
+            _ = adapter.send(request.prepare(), stream=stream, timeout=(None, 0.3)).content
         inner = caught.value.args[0]
         return [caught.type, type(inner), type(inner.__cause__), *map(type, inner.args)]
 
