@@ -353,6 +353,7 @@ def test_a_configured_key(world: World, logged: pytest.LogCaptureFixture, tmp_pa
     ask_with_the_key_in_the_prompt(world, client)
     world.a.heal()
     world.straw.add("queue, parked", *(path.read_bytes() for path in tmp_path.glob("queue.db*")))
+    client.queue.hasten()  # what has failed would wait a little
     drained = client.queue.drain()
     world.straw.add("queue, drained", *(path.read_bytes() for path in tmp_path.glob("queue.db*")), repr(drained))
     world.straw.add("queue", repr(client.queue), repr(client.queue.stats()), *map(repr, client.queue.dead()))
