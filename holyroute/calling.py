@@ -52,10 +52,14 @@ class Caller:
         """How a call is routed: by its own wishes, then the client's, then those of the block it stands in.
 
         Raises:
-            ConfigurationError: `models` is no list of names.
+            ConfigurationError: `models` is no list of names, or something else no name.
         """
         own, names = self.selection, _names(models)
-        wanted = _selection(task or own.task, priority or own.priority, names, order, max_latency, direct=is_disabled())
+        wishes = task or own.task, priority or own.priority, names, order, max_latency
+        try:
+            wanted = _selection(*wishes, direct=is_disabled())
+        except TypeError:
+            raise ConfigurationError(_no_names(*wishes)) from None
         return context.selection(wanted)
 
     def call(
@@ -142,6 +146,17 @@ def _names(models: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(models, str) or not models:
         raise ConfigurationError(f"models: expected a list of names, got {models!r}")
     return tuple(models)
+
+
+def _no_names(*wishes: Any) -> str:
+    """What is wrong with wishes that cannot be looked up, such as a list."""
+    for name, wish in zip(("task", "priority", "models", "order", "max_latency"), wishes, strict=True):
+        if name == "models":
+            if any(not isinstance(one, str) for one in wish or ()):
+                return f"models: expected a list of names, got {list(wish)!r}"
+        elif wish is not None and not isinstance(wish, str):
+            return f"{name}: expected a name, got {wish!r}"
+    raise AssertionError("every wish is a name")
 
 
 @lru_cache(maxsize=64)

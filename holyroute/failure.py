@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from requests.exceptions import ReadTimeout, RequestException, SSLError
+from urllib3 import HTTPHeaderDict
 
 from holyroute.context import TRACE
 from holyroute.core import reply, verdicts
@@ -62,10 +63,21 @@ def _mask(response: Response, attempt: Attempt) -> None:
         response._content = content.replace(secret, MASK)  # noqa: SLF001 - as mocks of requests set it
     text, mask = secret.decode(), MASK.decode()
     response.reason = response.reason and response.reason.replace(text, mask)
-    for headers in (response.headers, getattr(response.raw, "headers", {})):
-        for name, value in headers.items():
-            if text in value:
-                headers[name] = value.replace(text, mask)
+    for headers in (response.headers, getattr(response.raw, "headers", None) or {}):
+        # somebody else's adapter may put there what is no text
+        for name in {name for name, value in headers.items() if isinstance(value, str) and text in value}:
+            _mask_header(headers, name, text, mask)
+    for cookie in response.cookies:
+        cookie.value = cookie.value and cookie.value.replace(text, mask)
+
+
+def _mask_header(headers: Any, name: str, text: str, mask: str) -> None:
+    """One header, which urllib3 may hold several times."""
+    values = headers.getlist(name) if isinstance(headers, HTTPHeaderDict) else [headers[name]]
+    first, *more = [value.replace(text, mask) for value in values]
+    headers[name] = first
+    for value in more:
+        headers.add(name, value)
 
 
 def _forget_frames(error: BaseException | None, handled: BaseException | None) -> None:

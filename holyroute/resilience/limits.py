@@ -39,28 +39,29 @@ class Limiters:
         from cachetools import LRUCache
 
         self._limiters: LRUCache[str, RateLimiter] = LRUCache(SCOPES)
-        self._found: dict[tuple[str, str], tuple[RateLimiter, ...]] = {}  # until another one is made
+        self._found: dict[tuple[str, str, bool, bool], tuple[RateLimiter, ...]] = {}  # until another one is made
         self._lock = threading.Lock()
 
     def of(self, target: Target, credential: Credential | None) -> tuple[RateLimiter, ...]:
         """The limiters that a request has to pass; none for a target without limits."""
         provider = target.provider
-        by_key = target.rpm is not None or target.tpm is not None
-        if not by_key and provider.max_concurrency is None:
+        by_key, together = target.rpm is not None or target.tpm is not None, provider.max_concurrency is not None
+        if not by_key and not together:
             return ()
         fingerprint = credential.fingerprint if by_key and credential is not None else ""
-        found = self._found.get((target.key, fingerprint))
+        known = target.key, fingerprint, by_key, together  # one endpoint may be configured twice, with other limits
+        found = self._found.get(known)
         if found is None:
             with self._lock:
                 scopes: list[tuple[str, Target | Provider]] = (
                     [(f"{target.key}|{fingerprint}", target)] if by_key else []
                 )
-                if provider.max_concurrency is not None:
+                if together:
                     scopes.append((provider.base_url, provider))
                 found = tuple(self._get_locked(scope, owner) for scope, owner in scopes)
                 if len(self._found) >= SCOPES:
                     self._found.clear()
-                self._found[target.key, fingerprint] = found
+                self._found[known] = found
         return found
 
     def _get_locked(self, scope: str, owner: Target | Provider) -> RateLimiter:

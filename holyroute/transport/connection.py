@@ -189,10 +189,13 @@ class Quick:
         super().__init__(*args, **kwargs)
 
     def opening(self, method: str, url: str, rest: wire.Rest) -> bytes | None:
-        """How a request like this one began before; None: there was none, or the connection is not free."""
+        """How a request like this one began before; None: there was none, or the connection is not free.
+
+        None as well where http.client is to print what goes on: it prints more on the long way.
+        """
         conn: Any = self
         before, state = conn._HTTPConnection__response, conn._HTTPConnection__state  # noqa: SLF001 - as http.client does
-        if conn.sock is None or state != IDLE or not (before is None or before.isclosed()):
+        if conn.debuglevel or conn.sock is None or state != IDLE or not (before is None or before.isclosed()):
             return None
         return self._openings.get((method, url, rest.with_host, rest.with_encodings))
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
+AT_ONCE = 1_048_576  # bytes of a body that are asked for in one go: room for them is taken before a byte has come
+
+
 class Reply(http.client.HTTPResponse):
     """http.client's side of an answer.
 
@@ -100,7 +103,7 @@ class Answer(HTTPResponse):
     def whole(self) -> bytes | None:
         """The body in one go, if it is plain; None: it is to be read as ever, which also tells what broke it."""
         rest = self.length_remaining
-        if not rest or not self._is_plain():
+        if not rest or rest > AT_ONCE or not self._is_plain():
             return None
         try:
             data = self._read_plain(rest)

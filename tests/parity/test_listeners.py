@@ -173,13 +173,17 @@ def test_a_replaced_method_is_called(
     assert nobody_listens()
 
 
+@pytest.mark.parametrize("used", [False, True])
 def test_debug_output_is_printed(
-    b: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    b: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, used: bool
 ) -> None:
-    """`http.client.HTTPConnection.debuglevel` shows requests, replies and headers."""
-    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    """`http.client.HTTPConnection.debuglevel` shows requests, replies and headers; also of a used connection."""
+    adapter = Adapter()
     request = requests.Request("POST", f"{b.base_url}/chat/completions", headers=PLAIN, json=BODY)
-    Adapter().send(request.prepare(), timeout=5).close()
+    if used:
+        assert adapter.send(request.prepare(), timeout=5).json()["choices"]
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    adapter.send(request.prepare(), timeout=5).close()
 
     assert {line.split(":")[0] for line in capsys.readouterr().out.splitlines()} >= {"send", "reply", "header"}
 

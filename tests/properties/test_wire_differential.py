@@ -452,7 +452,13 @@ def test_every_body_is_the_same_that_is_read_at_once(data: st.DataObject) -> Non
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("end", ["close", "reset"])
-@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *[b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999999\r\n\r\n{}",  # more than any machine has room for
+    ],
+)
 def test_an_end_before_the_end_looks_the_same(data: bytes, end: str, *, whole: bool) -> None:
     """On a fresh connection and on a used one; in the body, in the head, and before it."""
     for before in ([], [FINE]):
@@ -525,3 +531,46 @@ AGAIN = st.builds(Ask, body=st.sampled_from([b"{}", "text", b"x" * 700]), header
 def test_every_request_over_a_used_connection_looks_the_same(asks: list[Ask]) -> None:
     """Also where its first line has gone out before."""
     agree([Ask(), *asks], [FINE] * (len(asks) + 1))
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+LONG = 1_048_577  # bytes that are not read at once
+SEQUELS = [
+    FINE.data,
+    OK + b"Content-Length: 0\r\n\r\n",
+    OK + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}",
+    OK + b"Content-Length: 2\r\n\r\n{} and more",
+    OK + b"Content-Length: 2\r\n\r\n{}" + b"more" * 25_000,
+    FINE.data * 2,
+    OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + FINE.data,
+    OK + b"Content-Length: %d\r\n\r\n" % LONG + b"z" * LONG,
+    b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n" + FINE.data,
+    b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + FINE.data,
+]
+MIXED = st.builds(
+    Ask,
+    method=st.sampled_from(["POST", "POST", "GET", "HEAD", "DELETE"]),
+    body=st.sampled_from([b"{}", b"", None, "text", "gr\xfc\xdf €", b"x" * 70_000]),
+    headers=UNFRAMED,
+    removed=st.lists(st.sampled_from(["User-Agent", "Accept-Encoding"]), max_size=1).map(tuple),
+    path=st.sampled_from(["/v1/chat/completions", "/v1/chat/completions", "", "/a?b=c", "/%7e%zz"]),
+    reading=READING,
+    amount=AMOUNT,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(MIXED, st.builds(Play, st.sampled_from(SEQUELS), end=st.sampled_from(["keep", "close"])))),
+    st.booleans(),
+)
+def test_whatever_a_connection_has_seen_the_next_exchange_looks_the_same(
+    exchanges: list[tuple[Ask, Play]], whole: bool
+) -> None:
+    """Bytes that nobody asked for, ends that nobody announced, answers without a body, other methods and bodies."""
+    asks = [replace(ask, reading="content") if whole else ask for ask, _ in exchanges]
+    agree([Ask(), *asks, Ask()], [FINE, *[play for _, play in exchanges], FINE], whole=whole)

@@ -9,7 +9,7 @@ import responses
 
 import holyroute
 from holyroute.engine.router import Router
-from holyroute.exceptions import AllTargetsFailed
+from holyroute.exceptions import AllTargetsFailed, ConfigurationError
 from holyroute.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -120,6 +120,19 @@ def test_a_deadline_is_a_number_of_seconds(client: holyroute.Client, deadline: A
     """Anything else is refused before it is calculated with."""
     with pytest.raises(ValueError, match=f"deadline: expected seconds, got {deadline!r}"):
         client.ask("Hello", model="m", deadline=deadline)
+
+
+@pytest.mark.parametrize("option", ["task", "priority", "order", "max_latency"])
+def test_what_is_no_name_is_refused(client: holyroute.Client, option: str) -> None:
+    """Also where it could not even be looked up; the message says which option it is."""
+    with pytest.raises(ConfigurationError, match=rf"{option}: expected a name, got \['fast'\]"):
+        client.ask("Hello", **{option: ["fast"]})
+
+
+def test_models_are_names(client: holyroute.Client) -> None:
+    """And no lists of names, which could not even be looked up."""
+    with pytest.raises(ConfigurationError, match=r"models: expected a list of names, got \[\['m'\]\]"):
+        client.ask("Hello", models=[["m"]])  # type: ignore[list-item]
 
 
 def test_what_to_do_on_failure_is_one_of_three(client: holyroute.Client) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from requests import Request, Response
+from urllib3 import HTTPHeaderDict, HTTPResponse
 
 from holyroute.config.credentials import Credential
 from holyroute.core import verdicts
@@ -235,6 +237,35 @@ def test_what_comes_back_shows_no_key(body: bytes, *, stream: bool) -> None:
     assert keyless.content == body
     assert shown.request.headers["Authorization"] == "***"
     assert REQUEST.headers["Authorization"] == "Bearer own"
+
+
+def test_a_header_that_repeats_a_key_loses_nothing_else() -> None:
+    """It may stand there several times; cookies are made of headers."""
+    fields = [("X", "one"), ("X", "test-key-b"), ("X", "three"), ("Set-Cookie", "a=test-key-b"), ("Y", "v")]
+    made = response(401)
+    made.reason = "not test-key-b"
+    made.raw = HTTPResponse(headers=HTTPHeaderDict(fields), preload_content=False)
+    made.headers.update(made.raw.headers)
+    made.cookies.set("a", "test-key-b")
+    made.cookies.set("b", "c")
+    shown = without_key(ATTEMPT, REQUEST, lambda: made)
+
+    expected = [("X", "one"), ("X", "***"), ("X", "three"), ("Set-Cookie", "a=***"), ("Y", "v")]
+    assert [*shown.raw.headers.items()] == expected
+    assert dict(shown.headers) == {"X": "one, ***, three", "Set-Cookie": "a=***", "Y": "v"}
+    assert dict(shown.cookies) == {"a": "***", "b": "c"}
+    assert shown.reason == "not ***"
+
+
+@pytest.mark.parametrize("headers", [None, {"X": 5}, {b"X": b"test"}])
+def test_headers_that_are_no_text_are_left_alone(headers: Any) -> None:
+    """An adapter of the user's own may put anything there."""
+    made = response(200)
+    made.raw = SimpleNamespace(headers=headers)
+    made.headers = headers or {}
+    shown = without_key(ATTEMPT, REQUEST, lambda: made)
+
+    assert shown.raw.headers == headers
 
 
 @pytest.mark.parametrize("secret", ["x", "EMPTY", "ollama"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 
@@ -61,3 +62,24 @@ def test_live_calls_go_first_then_batches_then_the_queue() -> None:
         thread.join(timeout=15)
 
     assert order == ["live", "batch", "replayed"]
+
+
+def test_one_endpoint_that_is_configured_twice_has_the_limits_of_each() -> None:
+    """Whoever was asked first: the limits that one of them has do not become those of the other."""
+    open_, narrow = (
+        Provider(name=name, base_url="https://provider.example/v1", max_concurrency=most)
+        for name, most in (("open", None), ("narrow", 1))
+    )
+    targets = [
+        Target(name="a", model="m", provider=open_, rpm=5),
+        Target(name="b", model="m", provider=narrow, rpm=5),
+        Target(name="c", model="m", provider=narrow),
+    ]
+    for order in itertools.permutations(targets):
+        limiters = Limiters(LimitSettings(), Clock())
+        found = {target.name: len(limiters.of(target, None)) for target in (*order, *order)}
+
+        assert found == {"a": 1, "b": 2, "c": 1}
+        assert (
+            limiters.of(targets[0], None)[0] is limiters.of(targets[1], None)[0] is not limiters.of(targets[2], None)[0]
+        )
