@@ -64,8 +64,6 @@ def start(
         if not name.startswith("route:"):
             router.selector.known(name)  # raises what is wrong with it
     sender = Sender(router, transport, wanted.defaults)
-    if wanted.max_cost is not None:
-        router.events.subscribe(sender.settle)  # what an attempt cost is known before the next one is paid for
     is_remote = wanted.executor is not None and not isinstance(wanted.executor, ThreadPoolExecutor)
     means = Means(
         crew=partial(_elsewhere, router, wanted) if is_remote else partial(_threads, sender, wanted),
@@ -76,7 +74,10 @@ def start(
         clock=router.clock,
         patience=wanted.defaults.call_deadline or router.config.time.deadline,
     )
-    return Job(rows_of(rows, wanted.defaults.parameters), wanted, means)
+    job = Job(rows_of(rows, wanted.defaults.parameters), wanted, means)
+    if wanted.max_cost is not None:
+        router.events.subscribe(sender.settle)  # what an attempt cost is known before the next one is paid for
+    return job
 
 
 def _with_selection(defaults: Defaults, chosen: Selection) -> Defaults:

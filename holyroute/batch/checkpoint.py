@@ -50,6 +50,15 @@ class Checkpoint:
         """USD spent by earlier runs, as far as known."""
         return self.before.spent + Decimal(self.meta.dropped_usd)
 
+    def note(self, amount: Decimal) -> None:
+        """USD that were spent, or may have been, without a line that says so: for the cap of later runs.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if amount > 0:
+            metas.write(self.journal.path, replace(self.meta, dropped_usd=str(Decimal(self.meta.dropped_usd) + amount)))
+
     def left(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows that have no line yet.
 

@@ -145,16 +145,33 @@ class Threads:
             if self._running == self._workers:
                 self._gate.set()
         try:
-            self._pool.submit(self._context.copy().run, self._work)
-        except RuntimeError as error:  # somebody shut their pool down
-            with self._lock:
-                self._running -= 1
-                left = [] if self._running else [slot for slot, _ in self._errands]
-                if not self._running:
-                    self._errands.clear()
-            for lost in left:
-                self._mailbox.put(lost, Lost(str(error), was_taken=False))
-            self.is_broken = True
+            future = self._pool.submit(self._context.copy().run, self._work)
+        except RuntimeError:
+            if not self._own:  # somebody shut their pool down
+                self._is_missed()
+            elif self._pool._threads:  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to ask
+                self._make_do()
+            else:  # nobody is there to ask for a row
+                raise
+        else:
+            future.add_done_callback(self._looked_after)
+
+    def _make_do(self) -> None:
+        """The system has no thread left: those that are there take all rows, and what was handed in just now."""
+        with self._lock:
+            self._workers = self._running
+        self._gate.set()
+
+    def _looked_after(self, future: Future[Any]) -> None:
+        """Whoever shuts a pool down may also call off what no thread has begun with."""
+        if future.cancelled():
+            self._is_missed()
+
+    def _is_missed(self) -> None:
+        """A thread does not come. The rows are taken back from a broken crew (`recall`), and others are asked."""
+        with self._lock:
+            self._running -= 1
+        self.is_broken = True
 
     def flush(self) -> None:
         """All may begin."""

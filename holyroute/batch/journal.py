@@ -32,6 +32,10 @@ class JournalFullError(HolyRouteError):
     """A line could not be written: the disk is full, or a limit reached. What was written before is whole."""
 
 
+class NotDurableError(JournalFullError):
+    """Lines that stand in the file could not be made durable."""
+
+
 class Journal:
     """An output that only this run writes in. Safe to share between threads.
 
@@ -110,6 +114,7 @@ class Journal:
         """Write a line, whole or not at all.
 
         Raises:
+            NotDurableError: it stands there, but the system could not make it durable.
             JournalFullError: it could not be written.
         """
         with self._lock:
@@ -135,21 +140,22 @@ class Journal:
         """Make all lines durable.
 
         Raises:
-            JournalFullError: the system could not write them.
+            NotDurableError: the system could not write them.
         """
         with self._lock:
             self._synced, self._loose = self._clock.now(), 0
             try:
                 os.fdatasync(self._file)
             except OSError as error:
-                raise JournalFullError(f"{self.path}: {error.strerror or error}") from error
+                raise NotDurableError(f"{self.path}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Make all lines durable, and let others in. May be called twice."""
         if self._file < 0:
             return
         try:
-            self.sync()
+            if self._loose:
+                self.sync()
         finally:
             os.close(self._file)
             self._file = -1

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from holyroute.batch.row import Cause, Row, RowResult
 
 BUSY = 0.05  # seconds until somebody is asked again who is busy and says no time: a place may be free any moment
+LOOK_AGAIN = 5.0  # seconds of an outage until a row asks whether it is over: what names the time is often a mere bound
 REST = 1.0  # seconds after a refusal of which nobody said how long it lasts, and before a further round, doubling
 MANY = 64  # rows on their way one after the other, after which a limit is far
 
@@ -27,17 +28,29 @@ class Group:
     ready: list[tuple[int, Slot]] = field(default_factory=list)  # heap by number
     rests_until: float = -math.inf
     waits_for_place: bool = False  # somebody is busy: the end of a call is a reason to try
+    waits_for_answer: bool = False  # nobody may be asked: an answer shows that this is over
     may_start: float = math.inf  # rows that have been started and are not on their way yet
     unsent: int = 0
 
-    def rest(self, seconds: float | None, now: float) -> None:
-        """A row came back: leave the others where they are for a while."""
+    def rest(self, seconds: float | None, now: float, *, is_limited: bool = True) -> None:
+        """A row came back: leave the others where they are for a while.
+
+        A limit says when it frees. An open circuit does not: while a probe is under way, only when that is given up.
+        """
+        if not is_limited and seconds is not None:
+            seconds = min(seconds, LOOK_AGAIN)
+        self.waits_for_answer = not is_limited
         self.waits_for_place = seconds is not None and seconds < BUSY
         self.rests_until = max(self.rests_until, now + max(REST if seconds is None else seconds, BUSY))
 
     def is_on_its_way(self) -> None:
         """A row got through."""
         self.may_start = self.may_start + 1 if self.may_start < MANY else math.inf
+
+    def hear(self, *, answered: bool) -> None:
+        """A call is over that was sent."""
+        if self.waits_for_place or (self.waits_for_answer and answered):
+            self.rests_until = -math.inf
 
     @property
     def may_go_at(self) -> float | None:

@@ -145,14 +145,14 @@ class Window:
         group, error = slot.group, ending.result.error
         if was_unsent and ending.result.attempts:
             group.is_on_its_way()
-        if group.waits_for_place and ending.result.attempts:
-            group.rests_until = -math.inf
+        if ending.result.attempts:
+            group.hear(answered=error is None)
         if ending.is_broke:
             self._again(slot)
         elif error is None or not ending.may_pass:
             self._deliver(slot)
         elif self._is_put_off(slot, ending, now):
-            group.rest(ending.wait, now)
+            group.rest(ending.wait, now, is_limited=error.cause is Cause.RATE_LIMITED)
             group.may_start = 1 if self._paced else math.inf
             self._again(slot)
         elif not self.is_open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -46,7 +47,18 @@ def _shard(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     return int(part), int(parts)
 
 
-positive = click.FloatRange(min=0, min_open=True)
+class Finite(click.FloatRange):
+    """A number, which NaN and infinity are not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it."""
+        amount = super().convert(value, param, ctx)
+        if not math.isfinite(amount):
+            self.fail(f"expected a number, got {value!r}", param, ctx)
+        return amount
+
+
+positive = Finite(min=0, min_open=True)
 number = click.IntRange(min=1)
 
 
@@ -61,7 +73,7 @@ number = click.IntRange(min=1)
 @click.option("--task", help="Such as simple_qa; the route to take. Columns as in the template.")
 @click.option("--priority", help="fast, normal or high. Columns as in the template.")
 @click.option("--max-tokens", type=number, help="Length limit of an answer.")
-@click.option("--temperature", type=click.FloatRange(0, 2), help="0 to 2.")
+@click.option("--temperature", type=Finite(0, 2), help="0 to 2.")
 @click.option("--param", "parameters", multiple=True, metavar="NAME=JSON", help="Any other parameter of the endpoint.")
 @click.option("--workers", type=click.IntRange(1, 1_000), default=50, show_default=True, help="Rows at a time.")
 @click.option("--estimate", is_flag=True, help="Show what it will take, and send nothing; needs no key.")

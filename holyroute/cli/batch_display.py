@@ -90,7 +90,7 @@ class BatchDisplay:
         if snapshot.failed:
             facts.append(f"{snapshot.failed:,} failed")
         if snapshot.waiting:
-            facts.append(f"{snapshot.waiting:,} wait for a limit")
+            facts.append(f"{snapshot.waiting:,} put off")
         return facts
 
     def _money(self, snapshot: Snapshot, left: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,4 +91,7 @@ def _merged_meta(paths: list[Path]) -> Meta | None:
         first = next(iter(whole))
         if changed := whole[first].differences(meta):
             raise Misuse("\n".join([f"{path}: does not belong to {first}", *changed]))
-    return None if None in known.values() else next(iter(whole.values()), None)
+    if None in known.values():
+        return None
+    dropped = sum((Decimal(meta.dropped_usd) for meta in whole.values()), Decimal(0))
+    return replace(next(iter(whole.values())), dropped_usd=str(dropped))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from holyroute.batch import meta as metas
 from holyroute.batch.estimate import Estimator, pace
 from holyroute.batch.printing import put
+from holyroute.batch.row import Cause
 from holyroute.batch.scan import Found, scan
 from holyroute.cli.batch_display import duration, largest
 from holyroute.cli.batch_run import FULL, INTERRUPTED, REJECTED
@@ -91,15 +92,23 @@ class Report:
     def show(self, wanted: Wanted) -> int:
         """Show it, write it where it was asked for; the exit code."""
         record = self._record(wanted)
-        if wanted.summary is not None:
-            put(Path(wanted.summary), [json.dumps(record, indent=2, ensure_ascii=False, default=float).encode(), b"\n"])
         if wanted.as_json and wanted.output != "-":
             show_json(record)
         elif wanted.as_json:
             show(json.dumps(record, ensure_ascii=False, default=float), err=True)
         else:
             self._tell(wanted)
-        return self.code
+        return self._summarise(wanted.summary, record) or self.code
+
+    def _summarise(self, path: str | None, record: dict[str, Any]) -> int:
+        """Write the summary; an exit code where only that went wrong."""
+        try:
+            if path is not None:
+                put(Path(path), [json.dumps(record, indent=2, ensure_ascii=False, default=float).encode(), b"\n"])
+        except OSError as error:
+            show(f"holyroute: {path}: cannot be written: {error.strerror or error}", err=True)
+            return self.code or FAILED
+        return 0
 
     def _tell(self, wanted: Wanted) -> None:
         seen, err = self.runner.snapshot, wanted.output == "-"
@@ -130,8 +139,15 @@ class Report:
         if sink.lost:
             lines.append(f"{sink.lost:,} answers that came in afterwards could be written nowhere")
         if lines and self.command:
-            lines.append(f"go on with: {self.command}")
+            lines.append(f"go on with: {self._resume}")
         return lines
+
+    @property
+    def _resume(self) -> str:
+        """What was typed, and that failed rows are asked again where that may help."""
+        later = any(Cause(cause).may_pass_later for cause in self.runner.snapshot.failures)
+        wants = self.command and (later or self.before.later) and "--retry-failed" not in self.command.split()
+        return f"{self.command} --retry-failed" if wants else self.command
 
     def _record(self, wanted: Wanted) -> dict[str, Any]:
         seen = self.runner.snapshot
@@ -149,7 +165,7 @@ class Report:
             "causes": seen.failures,
             "called_off": seen.called_off,
             "exit_code": self.code,
-            "resume": self.command if self.code in {STOPPED, INTERRUPTED_CODE} else None,
+            "resume": self._resume if self.code in {STOPPED, INTERRUPTED_CODE} else None,
         }
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Protocol
 
 from holyroute.batch.entry import encoded
-from holyroute.batch.journal import JournalFullError
+from holyroute.batch.journal import JournalFullError, NotDurableError
 from holyroute.batch.printing import failure_line, openai_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from holyroute.batch.checkpoint import Checkpoint
@@ -43,13 +46,18 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """Into a checkpoint. When the disk is full, what still comes in is kept, and written when all has come in."""
+    """Into a checkpoint. When the disk is full, what still comes in is kept, and written when all has come in.
+
+    Attributes:
+        told: USD that the lines say, so that a later run finds them there.
+    """
 
     def __init__(self, checkpoint: Checkpoint, *, raw: bool = False) -> None:
         self._journal = checkpoint.journal
         self.path: Path | None = checkpoint.journal.path
         self._raw = raw
         self._waiting: list[bytes] = []
+        self.told = Decimal(0)
         self.problem = ""
         self.rescued = ""
         self.lost = 0
@@ -57,32 +65,44 @@ class FileSink:
     def take(self, result: RowResult, key: str) -> bool:
         """Write a line."""
         line = encoded(result, key, raw=self._raw)
-        if not self.problem:
-            try:
-                self._journal.append(line)
-                return True
-            except JournalFullError as error:
-                self.problem = str(error)
-        self._waiting.append(line)
-        return False
+        self.told += result.cost_usd or 0
+        if self.problem or not self._is_written(line):
+            self._waiting.append(line)
+        return not self.problem
 
     def tick(self) -> None:
         """Make lines durable in time."""
         if not self.problem:
-            try:
+            with self._noted():
                 self._journal.sync_if_due()
-            except JournalFullError as error:
-                self.problem = str(error)
 
     def finish(self) -> None:
         """Write what is still waiting: there may be room by now, in the output or for a file elsewhere."""
-        try:
-            while self._waiting:
-                self._journal.append(self._waiting[0])
-                del self._waiting[0]
+        while self._waiting and self._is_written(self._waiting[0]):
+            del self._waiting[0]
+        self._rescue()
+        with self._noted():
             self._journal.sync()
-        except JournalFullError:
-            self._rescue()
+
+    def _is_written(self, line: bytes) -> bool:
+        """Put a line into the output; one that is not durable stands there all the same, and must not come twice."""
+        written = False
+        with self._noted():
+            try:
+                self._journal.append(line)
+                written = True
+            except NotDurableError:
+                written = True
+                raise
+        return written
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """The first that goes wrong is the problem."""
+        try:
+            yield
+        except JournalFullError as error:
+            self.problem = self.problem or str(error)
 
     def _rescue(self) -> None:
         if not self._waiting:

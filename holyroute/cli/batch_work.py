@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from holyroute.core.target import Provider
     from holyroute.engine.router import Router
 
-COST_CAP, CANARY = "cost cap", "canary"
+CANARY = "canary"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,11 @@ def _to_file(order: _Order) -> int:
             work = _Work(
                 order=order, runner=runner, display=display, total=left, spent=checkpoint.spent, answered=before.ok
             )
-            work.run(checkpoint.left(order.rows()))
+            try:
+                work.run(checkpoint.left(order.rows()))
+            finally:
+                with suppress(OSError):  # the disk is full; the report says so
+                    checkpoint.note(runner.snapshot.spent - sink.told)
         report = Report(
             runner=runner, before=before, total=total, sink=sink, command=order.command, spent_before=checkpoint.spent
         )
@@ -168,10 +172,8 @@ class _Work:
         wanted = self.order.wanted
         options: dict[str, Any] = {"max_workers": wanted.workers, "dedupe": wanted.dedupe, "ordered": self.ordered}
         if wanted.max_cost is not None:
-            options["max_cost"] = wanted.max_cost - self.spent - self.runner.snapshot.spent
-            if options["max_cost"] <= 0:
-                self.runner.stopped = COST_CAP
-                return
+            left = wanted.max_cost - self.spent - self.runner.snapshot.spent
+            options["max_cost"] = max(Decimal(0), left)  # where nothing is left, what costs nothing goes on
         if wanted.deadline is not None:
             options["deadline"] = max(0.001, wanted.deadline - (SYSTEM_CLOCK.now() - began))
         self.runner.run(partial(self.order.client.batch, **options), rows)
@@ -198,9 +200,12 @@ def _check_files(wanted: Wanted) -> None:
     taken = {path.absolute() for path in (source, output, wanted.journal, path_of(wanted.journal))}
     for path in map(Path, filter(None, (wanted.errors, wanted.summary))):
         if path.absolute() in taken:
-            raise Misuse(f"{path}: is the input or the output; expected another name")
+            raise Misuse(f"{path}: is the input, the output or named twice; expected another name")
         if not path.absolute().parent.is_dir():
             raise Misuse(f"{path}: its folder is not there")
+        if path.is_dir():
+            raise Misuse(f"{path}: is a folder; expected a file")
+        taken.add(path.absolute())
 
 
 def _how(before: Found) -> str:

@@ -370,6 +370,15 @@ def test_an_executor_that_was_shut_down_is_replaced(client: holyroute.Client, ca
     assert caplog.records == []
 
 
+def test_no_batch_leaves_no_trace(client: holyroute.Client) -> None:
+    """Rows that are none are refused before anything is set up for them."""
+    before = client.router.events._observers
+    with pytest.raises(holyroute.ConfigurationError, match="rows: expected an iterable of rows, got str"):
+        client.batch("one prompt", max_cost=1)
+
+    assert client.router.events._observers == before
+
+
 def test_options_are_checked_at_once(client: holyroute.Client) -> None:
     """Before any row is taken; an unknown model for all rows is one of them."""
     with pytest.raises(holyroute.ConfigurationError, match="max_workers"):

@@ -6,6 +6,10 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
+from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +27,6 @@ from holyroute.simulator import Profile, Simulator, faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from click.testing import Result
 
@@ -305,6 +308,7 @@ def test_a_rejected_key_ends_the_run(provider: Simulator, monkeypatch: pytest.Mo
 
     assert result.exit_code == 3
     assert "for want of a good key" in result.stderr
+    assert f"go on with: holyroute {shlex.join(JOB)} --retry-failed\n" in result.stderr
     assert len(lines(tmp_path / "out.jsonl")) < 400
 
     monkeypatch.setenv("SIMULATED_KEY", "test-key-a")
@@ -365,6 +369,61 @@ def test_the_cap_holds_over_several_runs(provider: Simulator, tmp_path: Path) ->
 
     assert last.exit_code == 0
     assert len(lines(tmp_path / "out.jsonl")) == 50
+
+
+@pytest.mark.parametrize("answer", ["cut-body", "silent"])
+def test_the_cap_holds_over_what_no_line_tells(provider: Simulator, answer: str) -> None:
+    """What was billed without a word, or may have been, counts in later runs too: cron spends no more than it is told.
+
+    A line that failed says no cost, and a row that is called off has none at all.
+    """
+    provider.always("*", faults.billed(faults.cut_body()) if answer == "cut-body" else "silent")
+    words = (*JOB, "--model", "first", "--max-cost", "0.004", "--workers", "2", "--retry-failed", "--deadline", "1")
+    first = run(*words, "--summary", "first.json")
+    asked = provider.attempts()
+    run(*words, "--summary", "second.json")
+    run(*words, "--summary", "third.json")
+    spent, second, third = (
+        json.loads(Path(f"{name}.json").read_text(), parse_float=Decimal) for name in ("first", "second", "third")
+    )
+
+    assert first.exit_code == 3, first.output
+    assert asked > 0
+    assert spent["spent_usd"] > 0
+    assert second["spent_before_usd"] == spent["spent_usd"]
+    assert third["spent_before_usd"] + third["spent_usd"] <= Decimal("0.004")
+
+
+def test_what_costs_nothing_needs_no_money(provider: Simulator, tmp_path: Path) -> None:
+    """`--max-cost 0`: models whose price is 0 are asked, and no others."""
+    settings = tmp_path / "holyroute.toml"
+    paid = run(*JOB, "--max-cost", "0")
+
+    assert paid.exit_code == 3
+    assert provider.attempts() == 0
+
+    settings.write_text(re.sub("[12]0?[.]00", "0", settings.read_text()))
+    context.reset()
+    free = run(*JOB, "--max-cost", "0")
+
+    assert free.exit_code == 0, free.output
+    assert provider.attempts() == 6
+
+
+def test_a_summary_that_cannot_be_written_hides_nothing(provider: Simulator) -> None:
+    """What became of the batch is shown, and how to go on."""
+    long = "s" * 250  # the name of the file beside it, that it is made of, is too long
+    result = run(*JOB, "--summary", long)
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith("6 answered, 0 failed\n")
+    assert f"holyroute: {long}: cannot be written: File name too long" in result.stderr
+
+    provider.always("*", faults.status(400))
+    stopped = run("batch", "in.jsonl", "new.jsonl", *TEMPLATE, "--canary", "1", "--summary", long)
+
+    assert stopped.exit_code == 3
+    assert "go on with: holyroute batch in.jsonl new.jsonl" in stopped.stderr
 
 
 def test_a_row_without_a_bound_is_refused_under_a_cap(provider: Simulator, tmp_path: Path) -> None:
@@ -553,8 +612,13 @@ def test_a_substitute_is_told_above_the_display(provider: Simulator) -> None:
         ([*JOB, "--param", "template=x"], "template is no parameter for all rows"),
         ([*JOB, "--model", "firs"], "did you mean 'first'?"),
         ([*JOB, "--resume"], "out.jsonl: nothing to resume"),
-        ([*JOB, "--errors", "out.jsonl"], "out.jsonl: is the input or the output"),
-        ([*JOB, "--summary", "./in.jsonl"], "in.jsonl: is the input or the output"),
+        ([*JOB, "--errors", "out.jsonl"], "out.jsonl: is the input, the output or named twice"),
+        ([*JOB, "--summary", "./in.jsonl"], "in.jsonl: is the input, the output or named twice"),
+        ([*JOB, "--summary", "s.json", "--errors", "s.json"], "s.json: is the input, the output or named twice"),
+        ([*JOB, "--errors", "."], ".: is a folder; expected a file"),
+        ([*JOB, "--deadline", "nan"], "expected a number, got 'nan'"),
+        ([*JOB, "--deadline", "inf"], "expected a number, got 'inf'"),
+        ([*JOB, "--temperature", "nan"], "expected a number, got 'nan'"),
         ([*JOB, "--errors", "none/e.jsonl"], "none/e.jsonl: its folder is not there"),
         (["batch", "in.jsonl", "none/out.jsonl", *TEMPLATE], "none/out.jsonl: cannot be written"),
         (["batch", "in.jsonl", "taken.csv", *TEMPLATE], "taken.csv: is there, but no batch has written it"),

@@ -53,9 +53,7 @@ def test_a_standstill_shows(clock: FakeClock, capsys: pytest.CaptureFixture[str]
     shown(display, clock, (still for _ in range(10)), 10.0)
     last = capsys.readouterr().err.splitlines()[-1]
 
-    assert last == (
-        "50 of 1,000 rows done (5%), 0.0 rows/s, 2.5000 USD, 12.0000 when done, 3 failed, 7 wait for a limit"
-    )
+    assert last == ("50 of 1,000 rows done (5%), 0.0 rows/s, 2.5000 USD, 12.0000 when done, 3 failed, 7 put off")
 
 
 def test_a_pipe_has_no_end(clock: FakeClock, capsys: pytest.CaptureFixture[str]) -> None:

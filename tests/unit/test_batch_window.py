@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holyroute.batch import window as rules
 from holyroute.batch.ending import Ending, failed
 from holyroute.batch.row import Cause, Row
-from holyroute.batch.slot import REST
+from holyroute.batch.slot import LOOK_AGAIN, REST
 from holyroute.batch.window import KEPT, Window
 
 if TYPE_CHECKING:
@@ -241,6 +241,37 @@ def test_an_outage_is_waited_for_with_patience() -> None:
     assert tries == [0.0, 60.0, 120.0, 180.0, 240.0, 300.0]
     assert result.error is not None
     assert result.error.cause is Cause.UNAVAILABLE
+
+
+def test_an_outage_may_be_over_sooner_than_it_was_said() -> None:
+    """While a probe is under way nobody knows more than when it is given up, which may be minutes later.
+
+    So a row looks again after a while, and an answer, the probe's own above all, lets the next one go at once.
+    """
+    window = make()
+    for index in range(3):
+        window.take(row(index))
+    probe, other = start(window), start(window)
+    window.settle(other, failure(other, Cause.UNAVAILABLE, attempts=0, wait=120.0), 0.0)
+
+    assert window.wake_at(is_last=True) == LOOK_AGAIN
+    assert window.peek(LOOK_AGAIN - 0.1) is None
+
+    window.settle(probe, answer(probe), 1.0)
+
+    assert start(window, 1.0) is other
+
+
+def test_an_answer_does_not_lift_a_limit() -> None:
+    """A rate limit says when it frees."""
+    window = make()
+    for index in range(2):
+        window.take(row(index))
+    first, limited = start(window), start(window)
+    window.settle(limited, failure(limited, Cause.RATE_LIMITED, attempts=0, wait=60.0), 0.0)
+    window.settle(first, answer(first), 1.0)
+
+    assert window.wake_at(is_last=True) == 60.0
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
