@@ -108,7 +108,7 @@ _FIGURES: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "tokens": (Counter, "Tokens of requests to a model.", (*_TARGET, "type")),
     "cost_usd": (Counter, "US dollars spent, as far as price and usage are known.", _TARGET),
     "unknown_cost_attempts": (Counter, "Requests that may cost something, nobody said what.", _TARGET),
-    "failovers": (Counter, "How often a call went on to another model.", ("route",)),
+    "failovers": (Counter, "Requests that went to another model than the one before it in line.", ("route",)),
     "retries": (Counter, "How often a call asked the same model again.", ("route",)),
     "cache_hits": (Counter, "Calls answered from the cache.", ("route", "kind")),
     "parked_calls": (Counter, "Calls that were parked in the queue.", ("route",)),
@@ -245,10 +245,9 @@ class Exporter(Collector):
             figures.of("cache_hits", asked, trace.cached).inc()
         if trace.ticket is not None:
             figures.of("parked_calls", asked).inc()
-        if len(trace.attempts) > 1:
-            failovers = trace.failovers
-            figures.of("failovers", asked).inc(failovers)
-            figures.of("retries", asked).inc(len(trace.attempts) - 1 - failovers)
+        if len(trace.attempts) > 1 or trace.skipped:
+            figures.of("failovers", asked).inc(trace.failovers)
+            figures.of("retries", asked).inc(trace.retries)
 
     def _circuit(self, event: CircuitChanged) -> None:
         figures, target = self._figures, self._labels(event.target)
