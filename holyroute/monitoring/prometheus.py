@@ -11,9 +11,10 @@ Sources of the names: prometheus.io/docs/practices/naming and /instrumentation (
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
@@ -84,7 +85,7 @@ def metrics_text(exporter: Exporter, accept: str = "") -> tuple[bytes, str]:
         accept: the Accept header of the request, which decides between the text formats.
     """
     encode, content_type = exposition.choose_encoder(accept)
-    if values.ValueClass is values.MutexValue:
+    if _is_alone():
         return encode(exporter.registry), content_type
     merged = CollectorRegistry()
     multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
@@ -140,6 +141,21 @@ class Figures:
         return series
 
 
+_shared: WeakValueDictionary[int, Figures] = WeakValueDictionary()  # by process
+
+
+def _figures() -> Figures:
+    """An exporter's own, but those of its process in the multiprocess mode.
+
+    There a process has one file for all its series, and two counters of the same name would overwrite each other.
+    """
+    return Figures() if _is_alone() else _shared.setdefault(os.getpid(), Figures())
+
+
+def _is_alone() -> bool:
+    return values.ValueClass is values.MutexValue
+
+
 class Queues(Collector):
     """How many parked calls are in which state, asked when somebody wants to know."""
 
@@ -193,7 +209,7 @@ class Exporter(Collector):
 
     def after_fork(self) -> None:
         """In a child: what the parent counted is told by the parent, and its locks may be held."""
-        self._figures = Figures()
+        self._figures = _figures()
 
     def attach(self, door: Any) -> None:
         """Count what happens at one more door."""
