@@ -45,7 +45,7 @@ def _show(told: dict[str, Any], address: str) -> None:
 
     try:
         Report(told).show()
-    except (LookupError, TypeError, ValueError, ArithmeticError):
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
         raise Misuse(f"{address}: figures of another version of holyroute; --json shows them as they are") from None
 
 
@@ -103,7 +103,7 @@ def _figures(answer: Response, address: str) -> dict[str, Any]:
         raise Misuse(f"{address}: answered {answer.status_code}")
     try:
         told = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict) or not isinstance(told.get("is_healthy"), bool):
         raise Misuse(f"{address}: these are no figures of holyroute")

@@ -89,7 +89,10 @@ def _money(amount: str | None) -> str:
 
 
 def _time(at: float | None) -> str:
-    return NONE if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}"
+    try:
+        return NONE if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}"
+    except OSError as error:  # what some systems say to a year that no calendar has
+        raise ValueError(at) from error
 
 
 def _printable(value: Any) -> Any:

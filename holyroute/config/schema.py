@@ -180,3 +180,10 @@ class Config:
     alerts: AlertSettings = field(default_factory=AlertSettings)
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     source: str = "built-in"  # the file that was read, for messages
+
+    @property
+    def logs_key_alerts(self) -> bool:
+        """Whether the log is told of rejected keys and empty accounts by an alert."""
+        rules = self.alerts.rules.values()
+        on = self.monitoring.enabled and self.alerts.enabled and self.alerts.log
+        return on and any(rule.enabled and rule.when == "key" for rule in rules)

@@ -106,7 +106,7 @@ class Events:
     def __init__(self, observers: tuple[Observer, ...] = ()) -> None:
         self._observers = observers
         self._followers: tuple[Follower, ...] = ()
-        self._reported: set[Callable[..., Any]] = set()
+        self._reported: list[Callable[..., Any]] = []  # not a set: an observer may have no hash
 
     def subscribe(self, observer: Observer) -> None:
         """Add an observer; it sees what happens from now on."""
@@ -148,8 +148,8 @@ class Events:
             return None
 
     def _report(self, who: Callable[..., Any], what: object, error: Exception) -> None:
-        if who not in self._reported:
-            self._reported.add(who)
+        if not any(one is who for one in self._reported):
+            self._reported.append(who)
             text = "observer %r failed on %s; further failures are not reported"
             logger.error(text, who, what, exc_info=error)
 
@@ -187,4 +187,9 @@ class Followers:
 
     def _tell(self, what: str, *facts: Any) -> None:
         for follower, following in self._all:
-            self._tell_one(follower, what, getattr(following, what), *facts)
+            self._tell_one(follower, what, _call_method, following, what, *facts)
+
+
+def _call_method(of: object, name: str, *facts: Any) -> None:
+    """Look a method up only where its absence harms nobody."""
+    getattr(of, name)(*facts)

@@ -291,9 +291,20 @@ class Trace:
 
     @property
     def failovers(self) -> int:
-        """How often the call went on to another target."""
+        """How often a request went to another target than the one before it in line.
+
+        Before the first request that is the first choice, also where it was passed over for a while: its circuit is
+        open, it is benched or at its limit. Who cannot be asked at all, as without a key, is in no line.
+        """
         keys = [record.target.key for record in self.attempts]
+        if keys and self.skipped:
+            keys[:0] = [one.target.key for one in self.skipped if one.after == 0 and one.retry_at is not None][:1]
         return sum(before != after for before, after in itertools.pairwise(keys))
+
+    @property
+    def retries(self) -> int:
+        """How often a request went to the same target as the one before it."""
+        return sum(before.target.key == after.target.key for before, after in itertools.pairwise(self.attempts))
 
     def __str__(self) -> str:
         from holyroute.core.explain import text

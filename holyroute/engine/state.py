@@ -41,7 +41,7 @@ class State:
     ) -> None:
         from cachetools import LRUCache
 
-        self.guards = Guards(config.breaker, publish)
+        self.guards = Guards(config.breaker, publish, alerted=config.logs_key_alerts)
         self.keyring = Keyring(env)
         self.wallet = Wallet(self.keyring, self.guards)
         self.limiters = Limiters(config.limits, clock)

@@ -62,7 +62,8 @@ class Alerts:
 
     def __init__(self, config: Config, clock: Clock, tell: Callable[[AlertNote], None]) -> None:
         settings = config.alerts
-        rules = [rule for rule in settings.rules.values() if rule.enabled and settings.enabled]
+        on = settings.enabled and config.monitoring.enabled
+        rules = [rule for rule in settings.rules.values() if rule.enabled and on]
         self._clock = clock
         self._tell = tell
         self._by_kind: dict[str, list[AlertRule]] = {}

@@ -79,7 +79,7 @@ class RouteHealth:
     route: str
     recent: Figures
     total: Figures
-    failovers: int = 0
+    failovers: int = 0  # as `Trace.failovers` counts them
     cache_hits: int = 0
     parked: int = 0
 

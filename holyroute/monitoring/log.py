@@ -65,7 +65,7 @@ def log_prompt(call: Call, call_id: int, secrets: Iterable[str]) -> None:
 def _log_call(trace: Trace) -> None:
     verdict = trace.verdict
     assert verdict is not None  # the call is over
-    detour = not verdict.is_answer or trace.failovers > 0 or any(skip.retry_at is not None for skip in trace.skipped)
+    detour = not verdict.is_answer or trace.failovers > 0
     level = logging.INFO if detour else logging.DEBUG
     if trace.attempts and trace.attempts[-1].verdict.is_answer:
         _log_attempt(trace.id, trace.attempts[-1])

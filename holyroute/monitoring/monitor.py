@@ -221,11 +221,11 @@ class Monitor:
             if before is not None and before.key == record.target.key:
                 self._target(record.target).retries += 1
             before = record.target
+        row.failovers += trace.failovers
         reason = _detour(trace)
         if reason is None:
             return
         answered_by = trace.answered_by.name if trace.answered_by is not None else None
-        row.failovers += answered_by is not None or trace.failovers > 0
         asked = (trace.asked or self.default_route)[:LONGEST]
         note = FailoverNote(at=trace.began_wall + trace.seconds, asked=asked, answered_by=answered_by, reason=reason)
         self.failovers.append(note)
@@ -252,20 +252,20 @@ class Monitor:
 
     def look(self) -> bool:
         """Count what waits, and see what time has ended; whether somebody should look again."""
-        waiting = 0
+        waiting: int | None = 0  # None: nobody knows
         if self.alerts.watches_queue and self.queues:
             try:
                 depth = self.depth()  # reads a file: not under the lock
                 waiting = depth.ready + depth.leased if depth is not None else 0
-            except QueueError:  # whoever parks a call is told
-                waiting = 1
+            except QueueError:  # whoever parks a call is told; nothing begins or ends by what cannot be read
+                waiting = None
         with self.lock:
             now = self.clock.now()  # all that had ended by then is counted now
             self._add_up(wait=True)
-            if self.queues:
+            if self.queues and waiting is not None:
                 self.alerts.queue(waiting)
             self.alerts.look(self._targets.values(), now)
-            self._parked = waiting > 0
+            self._parked = waiting is None or waiting > 0
             return bool(self.alerts) or self._parked
 
     def parked(self) -> None:
@@ -294,7 +294,7 @@ class Monitor:
 
     def depth(self) -> QueueDepth | None:
         """How many parked calls are in which state, in all queues of this router; None: it has none."""
-        depths = [look() for look in self.queues.values()]
+        depths = [look() for look in list(self.queues.values())]  # another thread may open one meanwhile
         if not depths:
             return None
         return QueueDepth(
@@ -321,6 +321,8 @@ def _detour(trace: Trace) -> str | None:
     """Why the first choice did not answer; None: it did, or nobody should: the call itself was wrong, or called off."""
     verdict = trace.verdict
     if trace.cached is not None or verdict is None or (verdict.failover is Failover.FINAL and not verdict.is_answer):
+        return None
+    if verdict.is_answer and not trace.failovers:  # passed over at first, and asked after all
         return None
     return next(_refusals(trace), None)
 

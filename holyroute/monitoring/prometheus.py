@@ -11,9 +11,10 @@ Sources of the names: prometheus.io/docs/practices/naming and /instrumentation (
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
@@ -84,7 +85,7 @@ def metrics_text(exporter: Exporter, accept: str = "") -> tuple[bytes, str]:
         accept: the Accept header of the request, which decides between the text formats.
     """
     encode, content_type = exposition.choose_encoder(accept)
-    if values.ValueClass is values.MutexValue:
+    if _is_alone():
         return encode(exporter.registry), content_type
     merged = CollectorRegistry()
     multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
@@ -108,7 +109,7 @@ _FIGURES: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "tokens": (Counter, "Tokens of requests to a model.", (*_TARGET, "type")),
     "cost_usd": (Counter, "US dollars spent, as far as price and usage are known.", _TARGET),
     "unknown_cost_attempts": (Counter, "Requests that may cost something, nobody said what.", _TARGET),
-    "failovers": (Counter, "How often a call went on to another model.", ("route",)),
+    "failovers": (Counter, "Requests that went to another model than the one before it in line.", ("route",)),
     "retries": (Counter, "How often a call asked the same model again.", ("route",)),
     "cache_hits": (Counter, "Calls answered from the cache.", ("route", "kind")),
     "parked_calls": (Counter, "Calls that were parked in the queue.", ("route",)),
@@ -138,6 +139,21 @@ class Figures:
         if series is None:
             series = self._series[key] = self.all[name].labels(*labels)
         return series
+
+
+_shared: WeakValueDictionary[int, Figures] = WeakValueDictionary()  # by process
+
+
+def _figures() -> Figures:
+    """An exporter's own, but those of its process in the multiprocess mode.
+
+    There a process has one file for all its series, and two counters of the same name would overwrite each other.
+    """
+    return Figures() if _is_alone() else _shared.setdefault(os.getpid(), Figures())
+
+
+def _is_alone() -> bool:
+    return values.ValueClass is values.MutexValue
 
 
 class Queues(Collector):
@@ -193,7 +209,7 @@ class Exporter(Collector):
 
     def after_fork(self) -> None:
         """In a child: what the parent counted is told by the parent, and its locks may be held."""
-        self._figures = Figures()
+        self._figures = _figures()
 
     def attach(self, door: Any) -> None:
         """Count what happens at one more door."""
@@ -245,10 +261,9 @@ class Exporter(Collector):
             figures.of("cache_hits", asked, trace.cached).inc()
         if trace.ticket is not None:
             figures.of("parked_calls", asked).inc()
-        if len(trace.attempts) > 1:
-            failovers = trace.failovers
-            figures.of("failovers", asked).inc(failovers)
-            figures.of("retries", asked).inc(len(trace.attempts) - 1 - failovers)
+        if len(trace.attempts) > 1 or trace.skipped:
+            figures.of("failovers", asked).inc(trace.failovers)
+            figures.of("retries", asked).inc(trace.retries)
 
     def _circuit(self, event: CircuitChanged) -> None:
         figures, target = self._figures, self._labels(event.target)

@@ -49,7 +49,7 @@ def _lines(health: Health) -> Iterator[str]:
 def _calls(health: Health) -> str:
     calls = health.calls
     return (
-        f"{calls.count:,} calls, {_share(calls.error_rate)} failed, {health.failovers:,} failed over, "
+        f"{calls.count:,} calls, {_share(calls.error_rate)} failed, {health.failovers:,} failovers, "
         f"{health.cache_hits:,} from the cache"
     )
 
@@ -87,7 +87,7 @@ def _of_route(health: Health, number: int) -> str:
     average, p95 = _latency(total)
     return (
         f"{route.route}: {total.count:,} calls, {_share(total.error_rate)} failed, {average} on average, "
-        f"p95 {p95}, {route.failovers:,} failed over, {route.cache_hits:,} from the cache, {route.parked:,} parked"
+        f"p95 {p95}, {route.failovers:,} failovers, {route.cache_hits:,} from the cache, {route.parked:,} parked"
     )
 
 

@@ -23,6 +23,8 @@ from holyroute.core.clock import SYSTEM_CLOCK
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from requests import PreparedRequest
+
     from holyroute.config.schema import AlertSettings, Webhook
     from holyroute.core.clock import Clock
     from holyroute.monitoring.health import AlertNote
@@ -202,8 +204,8 @@ class WebhookSink:
         # the URL is never a local variable where something is raised: error reporters send those along
         if not self._lookup(self._webhook.url_env).startswith(("http://", "https://")):
             raise DeliveryFailed(f"{self._webhook.url_env} holds no URL")
-        # the auth that adds nothing keeps out what ~/.netrc has for this host
-        settings: dict[str, Any] = {"allow_redirects": False, "stream": True, "auth": lambda request: request}
+        # an auth of its own keeps out what ~/.netrc has for this host
+        settings: dict[str, Any] = {"allow_redirects": False, "stream": True, "auth": _by_url}
         timeout = self._webhook.timeout
         failed = None
         try:
@@ -228,6 +230,15 @@ class WebhookSink:
             digest = hmac.new(key, b".".join([at.encode(), body]), hashlib.sha256).hexdigest()
             headers[SIGNATURE] = f"t={at},v1={digest}"
         return headers
+
+
+def _by_url(request: PreparedRequest) -> PreparedRequest:
+    """Sign a request with the user and the password that its URL holds, if it does."""
+    from requests.auth import HTTPBasicAuth
+    from requests.utils import get_auth_from_url
+
+    user, password = get_auth_from_url(request.url or "")
+    return HTTPBasicAuth(user, password)(request) if user or password else request
 
 
 def _plain(note: AlertNote) -> dict[str, Any]:

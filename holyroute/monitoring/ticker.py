@@ -30,7 +30,9 @@ class Ticker:
 
     def after_fork(self) -> None:
         """The thread stayed behind."""
-        self._lock = threading.Lock()
+        # reentrant: a signal's handler may make a call that fails while a thread is being started here; of two threads
+        # the second ends at its first look
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._pause = threading.Event()  # never set: waiting for it is a nap
 

@@ -96,10 +96,17 @@ class Guard:
 
 
 class Guards:
-    """The guards of all targets, and the benches that several of them share."""
+    """The guards of all targets, and the benches that several of them share.
 
-    def __init__(self, settings: BreakerSettings, publish: Callable[[Event], None]) -> None:
+    Args:
+        settings: of all breakers.
+        publish: takes what happens.
+        alerted: whether an alert on keys is logged: then a rejected one is not told here too.
+    """
+
+    def __init__(self, settings: BreakerSettings, publish: Callable[[Event], None], *, alerted: bool = False) -> None:
         self.gates = Gates()
+        self._alerted = alerted
         self._settings = settings
         self._publish = publish
         self._guards: dict[str, Guard] = {}
@@ -146,7 +153,8 @@ class Guards:
         if seconds <= 0:
             return
         bench = self.gates.bench(keys[scope], str(outcome.verdict), seconds, now)
-        if outcome.verdict.gate_seconds >= FRESH:  # what a person has to mend; busy servers mend themselves
+        told = self._alerted and scope in {Scope.CREDENTIAL, Scope.ACCOUNT}
+        if outcome.verdict.gate_seconds >= FRESH and not told:  # a person has to mend it; busy servers mend themselves
             logger.warning("%s: %s; left alone for %.0f s", _who(target, scope, credential), outcome.verdict, seconds)
         name = credential.name if credential is not None else None
         self._publish(Benched(target, scope, str(outcome.verdict), bench.until, name))

@@ -6,8 +6,8 @@ Without one the tests are skipped, unless `HOLYROUTE_TEST_BROWSER=required`: the
 from __future__ import annotations
 
 import os
-import re
 import shutil
+import socket
 import subprocess
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,9 @@ ARGUMENTS = [
     "--hide-scrollbars",
 ]
 
+# What a process is started with that ends with the one that starts it: a pytest that is killed leaves nothing behind.
+TIED = ["setpriv", "--pdeathsig=KILL"] if shutil.which("setpriv") else []
+
 # Calls back when the condition holds, or with what the page shows when it has not for long enough.
 WAITING = """
 const [condition, patience, done] = arguments;
@@ -50,11 +53,11 @@ const until = performance.now() + 1000 * patience;
 class Browser:
     """One window."""
 
-    def __init__(self, driver: str, arguments: list[str]) -> None:
+    def __init__(self, driver: str, binary: str, arguments: list[str]) -> None:
         self._session = requests.Session()
         self._session.trust_env = False
         self._url = f"{driver}/session"
-        wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}
+        wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": arguments, "binary": binary}}
         session = self._do("", capabilities={"alwaysMatch": wanted, "firstMatch": [{}]})
         self._url += f"/{session['sessionId']}"
         self._do("/timeouts", script=1_000 * PATIENCE, pageLoad=1_000 * PATIENCE)
@@ -117,23 +120,32 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         (pytest.fail if REQUIRED else pytest.skip)("needs chromium and chromedriver: apt-get install chromium-driver")
     log = tmp_path_factory.mktemp("driver") / "log"
-    command = ["chromedriver", "--port=0", f"--log-path={log}"]
+    port = _free_port()
+    command = [*TIED, "chromedriver", f"--port={port}", f"--log-path={log}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:
-            port = next(
-                found[1] for line in process.stdout if (found := re.search(r"successfully on port (\d+)", line))
-            )
+            assert any("started successfully" in line for line in process.stdout), log.read_text()
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
 
 
+def _free_port() -> int:
+    """The driver's own choice fails where many connections ended lately: it asks for one that is free for IPv6."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return int(place.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def window(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser for all tests: it takes seconds to start."""
-    profile = tmp_path_factory.mktemp("profile")
-    browser = Browser(driver, [*ARGUMENTS, f"--user-data-dir={profile}"])
+    folder = tmp_path_factory.mktemp("browser")
+    binary = folder / "chromium"
+    binary.write_text(f'#!/bin/sh\nexec {" ".join([*TIED, "chromium"])} "$@"\n')
+    binary.chmod(0o700)
+    browser = Browser(driver, str(binary), [*ARGUMENTS, f"--user-data-dir={folder / 'profile'}"])
     yield browser
     browser.close()
 

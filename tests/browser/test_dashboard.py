@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.timeout(60)  # a browser takes its time on a busy machi
 
 NOW = "document.dispatchEvent(new Event('visibilitychange'))"  # the page asks at once, as when it is looked at again
 DRAWN = "document.querySelectorAll('#targets tr').length === {}"
+HIDE = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
 STATES = "[...document.querySelectorAll('#targets .pill')].map((one) => one.textContent)"
 
 # Elements that are wider than their place: a table that scrolls, a word that is cut.
@@ -38,9 +40,14 @@ class Source:
     def __init__(self, health: Health) -> None:
         self.health = health
         self.turns: list[Health] = []  # given in turn, as by several workers
+        self.asked = threading.Event()
+        self.free = threading.Event()  # until then nobody is answered
+        self.free.set()
 
     def __call__(self) -> Health:
         """The figures of now."""
+        self.asked.set()
+        self.free.wait(30)
         if self.turns:
             self.turns.append(self.turns.pop(0))
             return self.turns[0]
@@ -167,15 +174,32 @@ def test_it_tells_when_the_connection_is_lost(browser: Browser, source: Source) 
 @pytest.mark.usefixtures("page")
 def test_it_rests_while_nobody_looks(browser: Browser, source: Source) -> None:
     """A hidden page does not ask; when it is seen again it asks at once."""
-    hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
-    browser.run(hide % "true" + NOW)
+    browser.run(HIDE % "true" + NOW)
     source.health = replace(source.health, targets=source.health.targets[:1])
     browser.wait_for("/updated [3-9] s ago/.test(document.querySelector('#age').textContent)")  # a poll is left out
     resting = browser.run("return " + DRAWN.format(1))
-    browser.run(hide % "false" + NOW)
+    browser.run(HIDE % "false" + NOW)
     browser.wait_for(DRAWN.format(1))
 
     assert not resting
+
+
+@pytest.mark.usefixtures("page")
+def test_a_question_under_way_is_the_last_of_a_hidden_page(browser: Browser, source: Source) -> None:
+    """An answer that comes when nobody looks any more is shown, and does not lead to the next question."""
+    source.asked.clear()
+    source.free.clear()
+    browser.run(NOW)
+    under_way = source.asked.wait(30)
+    browser.run(HIDE % "true" + NOW)
+    source.health = replace(source.health, targets=source.health.targets[:1])
+    source.free.set()
+    browser.wait_for(DRAWN.format(1))
+    source.asked.clear()
+    browser.wait_for("/updated [3-9] s ago/.test(document.querySelector('#age').textContent)")  # a poll is left out
+
+    assert under_way
+    assert not source.asked.is_set()
 
 
 @pytest.mark.usefixtures("page")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -117,6 +118,15 @@ def test_nothing_of_netrc_goes_along(
 
     assert "localhost" in env["HOOK"]
     assert "Authorization" not in received[0][0]
+
+
+def test_a_login_in_the_address_goes_along(httpserver: HTTPServer, env: dict[str, str], clock: FakeClock) -> None:
+    """As requests does it."""
+    received = answering(httpserver, 200)
+    env["HOOK"] = env["HOOK"].replace("//", "//ops:p%40ss@")
+    sink(env, clock)(BEGAN)
+
+    assert received[0][0]["Authorization"] == f"Basic {b64encode(b'ops:p@ss').decode()}"
 
 
 def test_slack_gets_text(httpserver: HTTPServer, env: dict[str, str], clock: FakeClock) -> None:

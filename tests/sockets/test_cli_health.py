@@ -148,15 +148,43 @@ def test_somebody_else_answers() -> None:
     def half() -> Any:
         return {"is_healthy": True, "pid": 7}
 
-    with served(other) as url:
-        results = [run(f"{url}{path}", HOLYROUTE_TOKEN=TOKEN) for path in ("", "/moved", "/nowhere", "/half")]
+    @other.get("/deep/api")
+    def deep() -> str:
+        return "[" * 100_000
 
-    assert [result.exit_code for result in results] == [2] * 4
+    with served(other) as url:
+        results = [run(f"{url}{path}", HOLYROUTE_TOKEN=TOKEN) for path in ("", "/moved", "/nowhere", "/half", "/deep")]
+
+    assert [result.exit_code for result in results] == [2] * 5
+    assert "these are no figures of holyroute" in results[4].stderr
     assert "these are no figures of holyroute" in results[0].stderr
     assert "redirects, which is not followed" in results[1].stderr
     assert "answered 404" in results[2].stderr
     assert "figures of another version" in results[3].stderr
     assert seen == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("state", {}), ("target", []), ("recent", "x")])
+def test_figures_of_another_shape(busy_health: Health, key: str, value: Any) -> None:
+    """What is almost ours is no traceback."""
+    figures = busy_health.as_dict()
+    figures["targets"][0][key] = value
+    app = Flask("almost")
+    app.add_url_rule("/holyroute/api", view_func=lambda: figures)
+    with served(app) as url:
+        result = run(url)
+
+    assert result.exit_code == 2
+    assert "figures of another version" in result.stderr
+
+
+def test_a_year_that_no_calendar_has(busy_health: Health) -> None:
+    """Nor is a time that the system cannot tell."""
+    with DashboardServer(lambda: replace(busy_health, since=-1e18)) as server:
+        result = run(server.url)
+
+    assert result.exit_code == 2
+    assert "figures of another version" in result.stderr
 
 
 @pytest.mark.parametrize(

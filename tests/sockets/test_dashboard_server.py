@@ -25,12 +25,13 @@ def test_it_serves_the_page_and_its_figures(busy_health: Health) -> None:
         pages = [get(server, path) for path in ("", "dashboard", "dashboard/page.js", "api?now", "health")]
         head = get(server, "dashboard", method="HEAD")
         missing, posted = get(server, "nothing"), get(server, "api", method="POST")
+        elsewhere = get(server, "dashboard/")  # its files would be looked for in the wrong place
 
     assert [page.status_code for page in pages] == [200] * 5
     assert {page.headers["Content-Security-Policy"][:18] for page in (*pages, missing)} == {"default-src 'none'"}
     assert pages[3].json()["pid"] == 4711
     assert (head.content, head.headers["Content-Length"]) == (b"", str(len(pages[1].content)))
-    assert (missing.status_code, posted.status_code) == (404, 501)
+    assert (missing.status_code, elsewhere.status_code, posted.status_code) == (404, 404, 501)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "localhost:1", ""])
@@ -43,6 +44,15 @@ def test_a_name_that_was_made_to_lead_here_gets_nothing(busy_health: Health, hos
     assert answer.status_code == 403
     assert "deepseek" not in answer.text
     assert own.status_code == 200
+
+
+def test_a_browser_leaves_out_the_usual_port(busy_health: Health) -> None:
+    """On port 80 the address of the page has no port."""
+    with DashboardServer(lambda: busy_health) as server:
+        server._server.server_address = ("127.0.0.1", 80)
+        answers = [get(server, "api", Host=host).status_code for host in ("127.0.0.1", "localhost", "evil.example")]
+
+    assert answers == [200, 200, 403]
 
 
 def test_figures_that_cannot_be_had() -> None:

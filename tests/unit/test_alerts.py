@@ -15,6 +15,7 @@ from holyroute.core.outcome import Outcome
 from holyroute.core.target import Provider, Target
 from holyroute.core.ticket import Ticket
 from holyroute.core.trace import AttemptRecord, Trace
+from holyroute.exceptions import QueueUnavailable
 from holyroute.monitoring.alerts import FORGET, MOST, PAST
 from holyroute.monitoring.health import AlertNote, QueueDepth
 from holyroute.monitoring.monitor import BATCH, Monitor
@@ -310,6 +311,40 @@ def test_the_queue_grows() -> None:
 
     assert told == [*[[]] * 3, *[[("queue", "began")]] * 4, [("queue", "ended")]]
     assert world.told[0].message == "10 calls wait, 10 more than within the last 300 s"
+
+
+def test_a_queue_that_cannot_be_read() -> None:
+    """Nothing is known then: an alert neither ends nor begins, and somebody looks again."""
+    world = World(alerts={"rules": {"queue": {"limit": 10}}})
+    waiting = [0]
+
+    def depth() -> QueueDepth:
+        if waiting[0] < 0:
+            raise QueueUnavailable("locked by somebody else")
+        return QueueDepth(ready=waiting[0], leased=0, done=0, dead=0)
+
+    world.monitor.queues["here"] = depth
+    for now in (0, 50, -1, 50):
+        waiting[0] = now
+        world.monitor.look()
+        world.clock.advance(20)
+    waiting[0] = -1
+
+    assert world.heard() == [("queue", "began")]
+    assert world.monitor.look()
+
+
+def test_monitoring_that_is_switched_off_raises_no_alert() -> None:
+    """Neither of parked calls, which no event tells."""
+    world = World(monitoring={"enabled": False}, alerts={"rules": {"queue": {"limit": 1}}})
+    waiting = [0]
+    world.monitor.queues["here"] = lambda: QueueDepth(ready=waiting[0], leased=0, done=0, dead=0)
+    world.monitor.parked()
+    world.monitor.look()
+    waiting[0] = 50
+
+    assert world.heard() == []
+    assert world.monitor.ticker._thread is None
 
 
 def test_a_parked_call_makes_somebody_look(world: World) -> None:

@@ -66,6 +66,16 @@ def test_health_is_the_short_form(busy_health: Health) -> None:
     assert told["alerts"] == ["deepseek-chat: its circuit is open"]
 
 
+def test_one_model_hides_no_other(busy_health: Health) -> None:
+    """Two providers have a model of the same name: the short form tells both states."""
+    down = replace(busy_health.targets[0], target="gpt-4.1", provider="a", state="open")
+    well = replace(down, provider="b", state="closed")
+    found = reply(HEALTH, lambda: replace(busy_health, targets=(down, well)))
+    assert found is not None
+
+    assert json.loads(found.body)["targets"] == {"gpt-4.1 at a": "open", "gpt-4.1 at b": "closed"}
+
+
 def test_figures_that_json_does_not_know(busy_health: Health) -> None:
     """A circuit that is held open is never asked again: browsers read that as null, not as a syntax error."""
     held = replace(busy_health.targets[0], retry_in=math.inf)

@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -211,6 +212,51 @@ def test_a_follower_that_fails_harms_nobody(
     assert [outcome.is_answer for outcome in answers] == [True, True]
     assert sound.told[: len(WHOLE)] == WHOLE
     assert len([record for record in caplog.records if "further failures are not reported" in record.message]) == 1
+
+
+def test_a_follower_without_a_method_harms_nobody(
+    router: Router, send: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half a follower is reported once too."""
+    told: list[str] = []
+
+    class Half:
+        """Knows of one step alone."""
+
+        def finished(self, trace: Trace) -> None:
+            """The call is over."""
+            told.append(str(trace.verdict))
+
+    def half(call: Call, trace: Trace) -> Any:
+        del call, trace
+        return Half()
+
+    router.events.follow(half)
+    answers = [send(), send()]
+
+    assert [outcome.is_answer for outcome in answers] == [True, True]
+    assert told == ["answered", "answered"]
+    assert caplog.text.count("further failures are not reported") == 1
+
+
+def test_an_observer_without_a_hash_harms_nobody(
+    router: Router, send: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as a dataclass: what it raises is reported once, as that of any other."""
+
+    @dataclass
+    class Broken:
+        name: str
+
+        def __call__(self, event: object) -> None:
+            raise RuntimeError(f"{self.name}: {event}")
+
+    for name in ("one", "one"):
+        router.events.subscribe(Broken(name))
+    answers = [send(), send()]
+
+    assert [outcome.is_answer for outcome in answers] == [True, True]
+    assert caplog.text.count("further failures are not reported") == 2
 
 
 def test_a_trace_that_is_followed_pickles(router: Router, send: Callable[..., Any]) -> None:

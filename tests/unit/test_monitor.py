@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,21 @@ import pytest
 import requests
 
 import holyroute
-from holyroute.core import forks
+from holyroute.cli.tally import Tally
+from holyroute.core import forks, verdicts
 from holyroute.core.call import Call, Selection
+from holyroute.core.outcome import Outcome
+from holyroute.core.trace import AttemptRecord
 from holyroute.engine.health import health_of
 from holyroute.engine.router import Router
 from holyroute.exceptions import ConfigurationError
+from holyroute.monitoring import prometheus
 from holyroute.monitoring.health import Figures, QueueDepth
 from holyroute.monitoring.monitor import BATCH, OTHER, SUBJECTS
 from holyroute.monitoring.report import report
 from holyroute.testing import FakeClock
 
 if TYPE_CHECKING:
-    from holyroute.core.outcome import Outcome
     from holyroute.engine.attempt import Attempt
     from holyroute.monitoring.health import Health, RouteHealth, TargetHealth
 
@@ -162,6 +166,58 @@ def test_an_open_circuit_is_a_failover_too(world: World) -> None:
     assert (notes[0].answered_by, notes[0].reason) == ("mb", "its circuit is open")
     assert notes[-1].reason == "server error"
     assert world.health().failovers == 6
+
+
+def test_everybody_counts_the_same_failovers(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Traces, health, Prometheus, the demo and the log have one definition, whatever became of the calls."""
+    exporter, tally = prometheus.attach(world.router), Tally()
+    world.router.events.subscribe(tally)
+    caplog.set_level(logging.DEBUG, "holyroute")
+    world.takes = {"ma": 0.1, "mb": 0.1}
+    outcomes = [world.send()]
+    world.status["ma"] = 500
+    outcomes += [world.send() for _ in range(7)]  # asked, then passed over
+    world.status["mb"] = 500
+    outcomes += [world.send() for _ in range(7)]  # nobody answers, then nobody is asked but early
+    world.status = dict.fromkeys(world.status, 200)
+    world.clock.advance(1)
+    outcomes.append(world.send())  # both passed over at first, one asked after all
+    each = [outcome.trace.failovers for outcome in outcomes if outcome.trace is not None]
+    samples = [one for family in exporter.collect() for one in family.samples if one.name.endswith("failovers_total")]
+    logged = [vars(record)["failovers"] for record in caplog.records if vars(record).get("event") == "call"]
+
+    assert each[:8] == [0, *[1] * 7]
+    assert logged == each
+    assert world.health().failovers == world.route("route:simple_qa/fast").failovers == sum(each)
+    assert sum(sample.value for sample in samples) == tally.failovers == sum(each)
+
+
+def test_who_is_asked_after_all_was_not_failed_over(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Everybody was passed over, and the first choice was the first to be free again: that is no detour."""
+    caplog.set_level(logging.INFO, "holyroute")
+    ma, mb = (world.router.config.models[name] for name in ("ma", "mb"))
+    trace = world.router.begin(Call(model=None, body={}, deadline=60.0, connect=3.0, read=30.0))
+    for target in (ma, mb):
+        trace.skip(target, "rate limited", world.clock.now() + 1)
+    world.clock.advance(1)
+    trace.attempts.append(
+        AttemptRecord(
+            target=ma,
+            kind="normal",
+            verdict=verdicts.ANSWERED,
+            status=200,
+            detail="",
+            started=1.0,
+            seconds=0.0,
+            retry_after=None,
+            usage=None,
+        )
+    )
+    trace.close(Outcome(verdict=verdicts.ANSWERED))
+
+    assert trace.answered_by is ma
+    assert (world.health().calls.answers, world.health().failovers, world.health().recent_failovers) == (1, 0, ())
+    assert caplog.text == ""
 
 
 def test_nobody_answers(world: World) -> None:
@@ -405,3 +461,39 @@ def test_looking_makes_no_file(tmp_path: Any) -> None:
 
     assert client.health().queue == QueueDepth(ready=0, leased=0, done=0, dead=0)
     assert not (tmp_path / "queue.db").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"alerts": {"log": False}},
+        {"alerts": {"rules": {"key": {"enabled": False}}}},
+        {"monitoring": {"enabled": False}},
+    ],
+    ids=["as ever", "alerts not logged", "no alert", "nothing watched"],
+)
+@pytest.mark.parametrize("status", [401, 402])
+def test_a_rejected_key_is_one_warning(settings: dict[str, Any], status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """By the alert where that is logged, else by the engine: told once, and never not at all."""
+    world = World(**settings)
+    world.status["ma"] = status
+    world.send()
+    told = world.router.sinks.flush()
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+    assert told
+    assert len([one for one in warnings if "the key in KEY_A" in one]) == 1
+
+
+def test_a_queue_that_is_opened_during_a_look(world: World) -> None:
+    """Another thread makes a queue while the depth of the first one is read."""
+    queues = world.router.monitor.queues
+
+    def depth() -> QueueDepth:
+        queues["other"] = depth
+        return QueueDepth(ready=1, leased=0, done=0, dead=0)
+
+    queues["one"] = depth
+
+    assert world.router.monitor.depth() == QueueDepth(ready=1, leased=0, done=0, dead=0)

@@ -373,22 +373,58 @@ WORKERS = """
 """
 
 
-def test_several_processes_are_added_up(tmp_path: Path) -> None:
-    """In the multiprocess mode of prometheus_client: counts are sums, a circuit is the worst that a process has seen.
+APPS = """
+    from prometheus_client.parser import text_string_to_metric_families
+    import holyroute
+    from holyroute.monitoring import prometheus
+    from holyroute.core.events import AttemptFinished
+    from holyroute.core.trace import AttemptRecord
+    from holyroute.core import verdicts
 
-    The queue is one for all, and asked by whoever answers.
-    """
+    config = holyroute.load(env={}, cwd_file=False, providers={"a": {"base_url": "https://a.example/v1"}},
+                            models={"ma": {"provider": "a"}})
+    record = AttemptRecord(target=config.models["ma"], kind="normal", verdict=verdicts.ANSWERED, status=200, detail="",
+                           started=0.0, seconds=2.0, retry_after=None, usage=None)
+    routers = [holyroute.Client(config).router for _ in range(2)]
+    exporters = [prometheus.attach(router) for router in routers]
+    for times in (5, 3, 2):
+        for router in routers:
+            for _ in range(times):
+                router.events.publish(AttemptFinished(1, record))
+    body, _ = prometheus.metrics_text(exporters[0])
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            print(sample.name, sample.value)
+"""
+
+
+def counted_together(script: str, folder: Path) -> dict[str, str]:
+    """What a script prints in the multiprocess mode: names and values."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(WORKERS)],
-        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,
         timeout=15,
     )
-    shown = dict(line.split(" ") for line in done.stdout.splitlines())
 
     assert done.returncode == 0, done.stderr
+    return dict(line.split(" ") for line in done.stdout.splitlines())
+
+
+def test_several_apps_of_one_process_are_added_up_too(tmp_path: Path) -> None:
+    """In that mode a process has one file: counters of two exporters do not overwrite each other there."""
+    assert counted_together(APPS, tmp_path)["holyroute_attempts_total"] == "20.0"
+
+
+def test_several_processes_are_added_up(tmp_path: Path) -> None:
+    """In the multiprocess mode of prometheus_client: counts are sums, a circuit is the worst that a process has seen.
+
+    The queue is one for all, and asked by whoever answers.
+    """
+    shown = counted_together(WORKERS, tmp_path)
+
     assert shown["holyroute_attempts_total"] == "30.0"
     assert shown["holyroute_attempt_duration_seconds_sum"] == "60.0"
     assert shown["holyroute_circuit_changes_totalopen"] == "1.0"

@@ -100,3 +100,18 @@ def test_it_keeps_nobody_alive() -> None:
     del looker
 
     assert not ticker.tick()
+
+
+def test_a_signal_while_a_thread_is_started_holds_nothing_up() -> None:
+    """Its handler may make a call that fails, in the thread that is interrupted."""
+    looker = Looker(1)
+
+    def interrupted() -> None:
+        with looker.ticker._lock:
+            looker.ticker.wake()
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(LIMIT)
+
+    assert not thread.is_alive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from holyroute.monitoring.health import Health
 
@@ -81,9 +82,17 @@ def _summary(health: Health) -> dict[str, Any]:
         "at": health.at,
         "since": health.since,
         "pid": health.pid,
-        "targets": {one.target: one.state if one.benched is None else one.benched for one in health.targets},
+        "targets": dict(_states(health)),
         "alerts": [f"{one.subject}: {one.message}" for one in health.alerts if one.ended is None],
     }
+
+
+def _states(health: Health) -> Iterator[tuple[str, str]]:
+    """Each model once; one that several providers have, with its provider: none hides another."""
+    known = Counter(one.target for one in health.targets)
+    for one in health.targets:
+        name = one.target if known[one.target] == 1 else f"{one.target} at {one.provider}"
+        yield name, one.state if one.benched is None else one.benched
 
 
 def _finite(value: Any) -> Any:

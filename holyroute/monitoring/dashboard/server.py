@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PATIENCE = 10  # seconds for a request to arrive
 LOOK = 0.1  # seconds until the end is noticed
+HTTP = 80  # the port that browsers leave out
 _NAMES = (HOST, "localhost")
 
 
@@ -80,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_meant():
             self._send(HTTPStatus.FORBIDDEN, _text("Open this page by its own address."))
             return
-        path = self.path.partition("?")[0].strip("/") or PAGE
+        path = self.path.partition("?")[0].removeprefix("/") or PAGE
         try:
             found = reply(path, self.server.health)
         except Exception:  # noqa: BLE001 - whatever it is, the page tells that there are no figures
@@ -90,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_meant(self) -> bool:
         host, port = self.headers.get("Host", ""), self.server.server_address[1]
-        return host in {f"{name}:{port}" for name in _NAMES}
+        return host in {f"{name}:{port}" for name in _NAMES} or (port == HTTP and host in _NAMES)
 
     def _send(self, status: HTTPStatus, content: Reply) -> None:
         self.send_response(status)
