@@ -89,7 +89,7 @@ def _fetch(address: str, token: Credential | None) -> Response:
         raise Misuse(f"{address}: no answer within {PATIENCE} s") from None
     except requests.exceptions.SSLError:
         raise Misuse(f"{address}: its certificate is not accepted, or it does not speak TLS") from None
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # or a host name that urllib3 finds wrong
         raise Misuse(f"{address}: not reached ({type(error).__name__})") from None
 
 

@@ -127,6 +127,15 @@ def test_not_reached() -> None:
     assert result.stderr == f"holyroute: http://127.0.0.1:{port}/holyroute/api: not reached (ConnectionError)\n"
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 300])
+def test_a_host_that_cannot_be(host: str) -> None:
+    """Not reached, which is not the exit code of an app in trouble."""
+    result = run(f"http://{host}")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"holyroute: http://{host}/holyroute/api: not reached")
+
+
 def test_somebody_else_answers() -> None:
     """What is no app of ours is told, and a token does not follow a redirect."""
     other, seen = Flask("other"), []
