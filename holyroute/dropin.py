@@ -24,6 +24,7 @@ from holyroute.attempting import Scope, scope_of
 from holyroute.config.credentials import fingerprint, is_disabled
 from holyroute.config.environment import settings_for
 from holyroute.core.call import Call, Origin
+from holyroute.core.explain import printable
 from holyroute.core.reply import rewind
 from holyroute.dialects.translation import recognise
 from holyroute.failure import as_requests_would, exception_of, without_key
@@ -270,4 +271,5 @@ def _say_once(call: Call, answered: Target, text: str = "%s at %s answered in pl
     if (at_home and answered.model == asked) or said in _substituted:
         return
     _substituted.add(said)
-    logger.warning(f"{text}; this is said once", answered.name, answered.provider.base_url, asked)  # noqa: G004 - our own text
+    names = printable(answered.name), answered.provider.base_url, printable(asked)
+    logger.warning(f"{text}; this is said once", *names)  # noqa: G004 - our own text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from holyroute.config.credentials import Credential
 
 PATIENCE = 10  # seconds for an answer
+LARGEST, PIECE = 20_000_000, 65_536  # bytes of it, and of one read
 _WHERE = "http://HOST:PORT/holyroute"
 
 
@@ -31,7 +33,7 @@ def health(url: str, token_env: str | None, *, as_json: bool) -> None:
     Exit codes: 0 healthy; 1 a model is not asked, or an alert goes on; 2 wrong usage, not reached or not let in.
     """
     address = _address(url)
-    told = _figures(_fetch(address, _token(token_env, address)), address)
+    told = _figures(*_fetch(address, _token(token_env, address)), address)
     if as_json:
         show_json(told)
     else:
@@ -75,8 +77,9 @@ def _token(name: str | None, address: str) -> Credential | None:
     return token
 
 
-def _fetch(address: str, token: Credential | None) -> Response:
+def _fetch(address: str, token: Credential | None) -> tuple[Response, bytes]:
     import requests
+    from urllib3.exceptions import HTTPError
 
     def sign(request: PreparedRequest) -> PreparedRequest:  # as `auth`, it also keeps a .netrc out
         if token is not None:
@@ -84,16 +87,29 @@ def _fetch(address: str, token: Credential | None) -> Response:
         return request
 
     try:
-        return requests.get(address, auth=sign, timeout=PATIENCE, allow_redirects=False)
+        with requests.get(address, auth=sign, timeout=PATIENCE, allow_redirects=False, stream=True) as answer:
+            return answer, _body(answer, address)
     except requests.Timeout:
         raise Misuse(f"{address}: no answer within {PATIENCE} s") from None
     except requests.exceptions.SSLError:
         raise Misuse(f"{address}: its certificate is not accepted, or it does not speak TLS") from None
-    except requests.RequestException as error:
+    except (requests.RequestException, HTTPError, ValueError) as error:  # a host name that is wrong is a ValueError
         raise Misuse(f"{address}: not reached ({type(error).__name__})") from None
 
 
-def _figures(answer: Response, address: str) -> dict[str, Any]:
+def _body(answer: Response, address: str) -> bytes:
+    """The whole body; of somebody who never ends, no more than is bearable."""
+    from holyroute.core.clock import SYSTEM_CLOCK
+
+    until, body = SYSTEM_CLOCK.now() + PATIENCE, b""
+    for piece in iter(lambda: answer.raw.read1(PIECE, decode_content=True), b""):
+        body += piece
+        if len(body) > LARGEST or SYSTEM_CLOCK.now() > until:
+            raise Misuse(f"{address}: its answer does not end")
+    return body
+
+
+def _figures(answer: Response, body: bytes, address: str) -> dict[str, Any]:
     if answer.status_code in {401, 403}:
         hint = f"--token-env names the variable that holds its token, by default {TOKEN}"
         raise Misuse(f"{address}: not let in ({answer.status_code}); {hint}")
@@ -102,7 +118,7 @@ def _figures(answer: Response, address: str) -> dict[str, Any]:
     if answer.status_code != 200:
         raise Misuse(f"{address}: answered {answer.status_code}")
     try:
-        told = answer.json()
+        told = json.loads(body)
     except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict) or not isinstance(told.get("is_healthy"), bool):

@@ -35,6 +35,7 @@ def health_of(router: Router, *, reference: Target | None = None, queue: QueueDe
     if not router.config.monitoring.enabled:
         raise ConfigurationError("monitoring.enabled: expected true, got false: nothing was counted")
     monitor, clock = router.monitor, router.clock
+    router.streams.book_forgotten()
     monitor.look()
     targets = _targets(router)
     with monitor.lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from holyroute.core import classify, verdicts
@@ -56,7 +56,11 @@ class Streams:
     def book_forgotten(self) -> None:
         """Book the streams that their callers lost."""
         while not self._forgotten.empty():
-            self._forgotten.get()()
+            try:
+                book = self._forgotten.get_nowait()
+            except Empty:  # another thread was faster
+                return
+            book()
 
     def _book(
         self,

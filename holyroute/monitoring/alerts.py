@@ -20,6 +20,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from holyroute.core.explain import printable
 from holyroute.core.verdicts import Scope
 from holyroute.monitoring.health import AlertNote
 from holyroute.monitoring.tally import SLICES, together
@@ -185,8 +186,8 @@ class Alerts:
 
 
 def subject_of(target: Target | None) -> str:
-    """What an alert calls a target."""
-    return f"{target.name} at {target.provider.name}" if target is not None else "other models"
+    """What an alert calls a target; a script may name a model as it likes."""
+    return f"{printable(target.name)} at {target.provider.name}" if target is not None else "other models"
 
 
 def _key_of(event: Benched | BenchEnded) -> str:

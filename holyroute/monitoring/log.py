@@ -45,7 +45,7 @@ def log_events(event: Event) -> None:
     elif isinstance(event, CircuitChanged):
         fields = {**_of_target(event.target), "before": event.before, "after": event.after, "reason": event.reason}
         text = "the circuit of %s at %s is %s, it was %s: %s"
-        name, provider = event.target.name, event.target.provider.name
+        name, provider = printable(event.target.name), event.target.provider.name
         extra = {"event": "circuit", **fields}
         logger.info(text, name, provider, event.after, event.before, event.reason, extra=extra)
 

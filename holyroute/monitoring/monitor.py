@@ -185,7 +185,7 @@ class Monitor:
                 else:
                     self._count(one)
             if full:  # an error rate may have come about by enough answers
-                self.alerts.look_at_errors(self._targets.values(), self.clock.now())
+                alerts.look_at_errors(self._rows(), self.clock.now())
             self._keep_looking()
         finally:
             self.lock.release()
@@ -239,6 +239,10 @@ class Monitor:
             row = self._targets[key] = TargetRow(key, self.window)
         return row
 
+    def _rows(self) -> list[TargetRow]:
+        """As they are now: a signal's handler may ask a new target in the middle of a look."""
+        return list(self._targets.values())
+
     def _route(self, name: str) -> RouteRow:
         row = self._routes.get(name)
         if row is None:
@@ -264,7 +268,7 @@ class Monitor:
             self._add_up(wait=True)
             if self.queues and waiting is not None:
                 self.alerts.queue(waiting)
-            self.alerts.look(self._targets.values(), now)
+            self.alerts.look(self._rows(), now)
             self._parked = waiting is None or waiting > 0
             return bool(self.alerts) or self._parked
 

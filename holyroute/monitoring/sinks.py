@@ -112,7 +112,7 @@ def _flush_all() -> None:
 
 def flush(outlets: Iterable[Outlet], seconds: float) -> bool:
     """Give several sinks some seconds together to deliver what waits; whether they did."""
-    until = SYSTEM_CLOCK.now() + seconds
+    until = SYSTEM_CLOCK.now() + min(seconds, threading.TIMEOUT_MAX / 2)
     return all(outlet.flush(until) for outlet in outlets)
 
 

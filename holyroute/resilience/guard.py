@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from holyroute.core import verdicts
 from holyroute.core.events import Benched, BenchEnded, CircuitChanged
+from holyroute.core.explain import printable
 from holyroute.core.verdicts import Effect, Retry, Scope
 from holyroute.resilience.breaker import CircuitBreaker
 from holyroute.resilience.gates import Gates
@@ -172,7 +173,7 @@ def _hand_back(limiter: RateLimiter, ticket: Ticket, outcome: Outcome) -> None:
 def _who(target: Target, scope: Scope, credential: Credential | None) -> str:
     provider = target.provider
     if scope is Scope.TARGET or credential is None:
-        return f"{target.name} at {provider.base_url}"
+        return f"{printable(target.name)} at {provider.base_url}"
     return f"the key in {credential.name} for {provider.base_url}"
 
 

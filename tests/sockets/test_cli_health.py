@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
-from flask import Flask, redirect
+from flask import Flask, Response, redirect
 from werkzeug.serving import make_server
 
+from holyroute.cli import health as module
 from holyroute.cli.app import app as commands
 from holyroute.flask import HolyRoute
 from holyroute.monitoring.dashboard.server import DashboardServer
@@ -125,6 +127,45 @@ def test_not_reached() -> None:
 
     assert result.exit_code == 2
     assert result.stderr == f"holyroute: http://127.0.0.1:{port}/holyroute/api: not reached (ConnectionError)\n"
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["in size", "in time"])
+def test_an_answer_without_an_end(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    """Somebody else's stream of events does not hold a cron job for ever."""
+    monkeypatch.setattr(module, "PATIENCE", 1 if pause else 15)
+    monkeypatch.setattr(module, "LARGEST", 1_000_000)
+    app, never = Flask("endless"), threading.Event()
+
+    @app.get("/holyroute/api")
+    def api() -> Any:
+        return (b" " * (1 if never.wait(pause) or pause else 65_536) for _ in itertools.count())
+
+    with served(app) as url:
+        result = run(url)
+
+    assert result.exit_code == 2
+    assert "its answer does not end" in result.stderr
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "99"}, {"Content-Encoding": "gzip"}], ids=["cut", "garbled"])
+def test_an_answer_that_breaks_off(headers: dict[str, str]) -> None:
+    """One line, no traceback."""
+    app = Flask("broken")
+    app.add_url_rule("/holyroute/api", view_func=lambda: Response(iter([b"{}"]), headers=headers))
+    with served(app) as url:
+        result = run(url)
+
+    assert result.exit_code == 2
+    assert "not reached" in result.stderr
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 300])
+def test_a_host_that_cannot_be(host: str) -> None:
+    """Not reached, which is not the exit code of an app in trouble."""
+    result = run(f"http://{host}")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"holyroute: http://{host}/holyroute/api: not reached")
 
 
 def test_somebody_else_answers() -> None:

@@ -116,11 +116,11 @@ def test_the_first_substitution_of_a_kind_is_said_once(
     post(session, a)
     a.always("*", 503)
     with caplog.at_level(logging.WARNING, "holyroute"):
-        for model in ("ma", "ma", "another", "another"):
+        for model in ("ma", "ma", "another", "another", "an\nother"):
             post(session, a, model)
     said = [record.getMessage() for record in caplog.records if "answered in place of" in record.getMessage()]
 
-    assert [text.split(";")[0].split(" in place of ")[1] for text in said] == ["ma", "another"]
+    assert [text.split(";")[0].split(" in place of ")[1] for text in said] == ["ma", "another", "an?other"]
     assert all(text.startswith("mb at http://127.0.0.1:") for text in said)
 
 

@@ -6,7 +6,9 @@ import gc
 import io
 import json
 import math
+import threading
 from decimal import Decimal
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +19,7 @@ import holyroute
 from holyroute.core import verdicts
 from holyroute.core.events import CallFinished
 from holyroute.core.stream import StreamReader
+from holyroute.engine.health import health_of
 from holyroute.simulator import Exchange, Fault, Simulator, answers, faults
 from holyroute.transport.stream import StreamBody
 
@@ -346,6 +349,35 @@ def test_a_lost_stream_is_booked_with_the_next_call(
 
     assert text_of(answer.content) == GOOD
     assert holyroute.trace_of(answer).answered_by.name == "ma"  # type: ignore[union-attr]
+
+
+def test_a_lost_stream_is_booked_when_somebody_looks(post: Post, router: Router) -> None:
+    """Whether or not another call comes."""
+    response = post()
+    next(response.iter_lines())
+    del response
+    gc.collect()
+    health = health_of(router)
+
+    assert [(one.target, one.total.count) for one in health.targets] == [("ma", 1)]
+    assert health.calls.count == 1
+
+
+def test_two_threads_that_book_a_lost_stream_do_not_wait_for_another(router: Router) -> None:
+    """Both see that there is one; the slower one goes on with its own call."""
+
+    class Raced(SimpleQueue[Any]):
+        """Somebody else takes the last one between the look and the grip."""
+
+        def empty(self) -> bool:
+            return False
+
+    router.streams._forgotten = Raced()
+    thread = threading.Thread(target=router.streams.book_forgotten, daemon=True)
+    thread.start()
+    thread.join(15)
+
+    assert not thread.is_alive()
 
 
 def test_a_lost_stream_of_a_client_ends_at_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -261,6 +262,33 @@ def test_switched_off(settings: dict[str, Any]) -> None:
     world.fail(times=10)
 
     assert world.heard() == []
+
+
+def test_a_new_target_in_the_middle_of_a_look(world: World) -> None:
+    """As when a signal's handler makes a call then: it is counted, and the look goes on."""
+    told = world.told.append
+
+    def tell(note: AlertNote) -> None:
+        told(note)
+        if note.ended is not None:
+            world.fail(replace(MA, name="new"))
+
+    world.monitor.alerts._tell = tell
+    world.fail(times=25)
+    world.clock.advance(400)
+    world.monitor.look()
+
+    assert ("error_rate", "ended") in world.heard()
+    assert {target.name for target in world.monitor.targets() if target} == {"ma", "new"}
+
+
+def test_a_name_is_one_line(world: World) -> None:
+    """A script may call a model as it likes; no log is forged with that, and no memory filled."""
+    world.fail(replace(MA, name="ma\nCRITICAL all is lost" + "a" * 10_000), times=3)
+    (note,) = world.told
+
+    assert note.subject.startswith("ma?CRITICAL all is lost")
+    assert len(note.subject) < 600
 
 
 def test_a_rejected_key(world: World) -> None:

@@ -10,9 +10,16 @@ import pytest
 import requests
 
 import holyroute
+from holyroute.config.schema import BreakerSettings
+from holyroute.core import verdicts
 from holyroute.core.call import Call, Origin, Selection
+from holyroute.core.events import CircuitChanged
+from holyroute.core.outcome import Outcome
+from holyroute.core.target import Provider, Target
 from holyroute.dialects import openai
 from holyroute.engine.router import Router
+from holyroute.monitoring.log import log_events
+from holyroute.resilience.guard import Guards
 from holyroute.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -120,6 +127,18 @@ def test_a_circuit_that_moves(caplog: pytest.LogCaptureFixture) -> None:
     record = next(record for record in caplog.records if record.event == "circuit")  # type: ignore[attr-defined]
 
     assert facts(record, "target", "before", "after", "reason") == ("ma", "closed", "open", "5 failures in a row")
+
+
+def test_a_name_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a circuit, or of what is left alone: a script may call a model as it likes."""
+    caplog.set_level(logging.INFO, "holyroute")
+    target = Target(name="m\nCRITICAL x", model="m", provider=Provider(name="p", base_url="https://p.example/v1"))
+    log_events(CircuitChanged(target, "closed", "open", 0.0, None, "so it was"))
+    outcome = Outcome(verdict=verdicts.NOT_FOUND, status=404)
+    Guards(BreakerSettings(), lambda _: None).bench(target, None, outcome, sent=0.0, now=0.0)
+
+    assert [record.getMessage().splitlines()[0][:13] for record in caplog.records] == ["the circuit o", "m?CRITICAL x "]
+    assert [len(record.getMessage().splitlines()) for record in caplog.records] == [1, 1]
 
 
 def test_logging_is_left_as_it_is() -> None:
