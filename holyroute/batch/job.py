@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from holyroute.batch.crew import SENT, Errand, Lost, Mailbox
 from holyroute.batch.ending import Ending, failed
-from holyroute.batch.reading import problem_of
+from holyroute.batch.reading import Pause, problem_of
 from holyroute.batch.row import Cause, Row, RowResult
 from holyroute.batch.window import Window
 from holyroute.caching.key import is_deterministic
@@ -77,7 +77,7 @@ class Job(Iterator[RowResult]):
         stopped: why the job ended before the rows did: `cost cap`, `deadline`, `drained`, `cancelled`; else None.
     """
 
-    def __init__(self, rows: Iterator[Row], options: Options, means: Means) -> None:
+    def __init__(self, rows: Iterator[Row | Pause], options: Options, means: Means) -> None:
         self.stopped: str | None = None
         self._rows = rows
         self._options = options
@@ -268,7 +268,7 @@ class Job(Iterator[RowResult]):
     # --- in ---
 
     def _take_in(self) -> bool:
-        """One row from the input, if there is room for it."""
+        """One row from the input, if there is room for it and it has one."""
         if self._is_last or not self._window.has_room:
             return False
         try:
@@ -280,6 +280,8 @@ class Job(Iterator[RowResult]):
             self._failure = error
             self._stop(None)
             return True
+        if isinstance(row, Pause):
+            return False
         with self._lock:
             self._admit(row)
         return True

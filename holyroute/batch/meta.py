@@ -28,7 +28,7 @@ class Meta:
     spec: Mapping[str, Any]  # see `Spec.describe`
     shard: str = ""  # k/n
     run: str = field(default_factory=lambda: os.urandom(8).hex())
-    dropped_usd: str = "0"  # spent beside the lines: on dropped ones, on what was called off or failed unbilled
+    dropped_usd: str = "0"  # spent beside the lines: on dropped ones, on what no line tells
 
     def differences(self, other: Meta) -> list[str]:
         """What another run has changed, named."""

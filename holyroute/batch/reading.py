@@ -14,11 +14,15 @@ _ROUTING = ("model", "models", "task", "priority")
 _EXPECTED = "expected a prompt, a list of messages or a request with `messages`"
 
 
-def rows_of(given: Iterable[Any], parameters: Mapping[str, Any]) -> Iterator[Row]:
+class Pause:
+    """Stands in an input for a row that has not come yet, so that whoever reads it may do something else."""
+
+
+def rows_of(given: Iterable[Any], parameters: Mapping[str, Any]) -> Iterator[Row | Pause]:
     """The rows of an input, each read when it is asked for; what cannot be read becomes a row with its problem.
 
     Args:
-        given: prompts, lists of messages, request dicts, or rows.
+        given: prompts, lists of messages, request dicts, or rows and pauses.
         parameters: that the caller gave for all: they come before the usual ones of a prompt.
 
     Raises:
@@ -32,9 +36,9 @@ def rows_of(given: Iterable[Any], parameters: Mapping[str, Any]) -> Iterator[Row
     return _rows(iter(given), usual)
 
 
-def _rows(given: Iterator[Any], usual: Mapping[str, Any]) -> Iterator[Row]:
+def _rows(given: Iterator[Any], usual: Mapping[str, Any]) -> Iterator[Row | Pause]:
     for index, one in enumerate(given):
-        yield one if isinstance(one, Row) else row_of(index, one, usual)
+        yield one if isinstance(one, (Row, Pause)) else row_of(index, one, usual)
 
 
 def row_of(index: int, one: Any, usual: Mapping[str, Any] = PROMPT) -> Row:

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
-from holyroute.batch.row import Cause
+from holyroute.batch.row import Cause, Row
 from holyroute.cli.waiting import LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from holyroute.batch.job import Job
-    from holyroute.batch.row import Row, RowResult
+    from holyroute.batch.reading import Pause
+    from holyroute.batch.row import RowResult
     from holyroute.cli.batch_sink import Sink
 
 REJECTED = "key rejected"
@@ -112,7 +113,7 @@ class Runner:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def run(self, start: Callable[[Iterator[Row]], Job], rows: Iterable[Row]) -> None:
+    def run(self, start: Callable[[Iterator[Row | Pause]], Job], rows: Iterable[Row | Pause]) -> None:
         """Run a job to its end, whatever ends it.
 
         Raises:
@@ -132,11 +133,12 @@ class Runner:
         if self._error is not None:
             raise self._error
 
-    def _noted(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def _noted(self, rows: Iterable[Row | Pause]) -> Iterator[Row | Pause]:
         """The rows, with the key of each kept until its result has come; what they raise ends them."""
         try:
             for row in rows:
-                self._keys[row.index] = row.key
+                if isinstance(row, Row):
+                    self._keys[row.index] = row.key
                 yield row
         except Exception as error:  # noqa: BLE001 - raised again when the flight has landed
             self._error = error

@@ -24,6 +24,7 @@ from holyroute.batch.scan import Found
 from holyroute.batch.source import STDIN, Source
 from holyroute.cli.batch_display import BatchDisplay
 from holyroute.cli.batch_options import spec_of
+from holyroute.cli.batch_pipe import awaited
 from holyroute.cli.batch_report import Report, announce
 from holyroute.cli.batch_run import Runner
 from holyroute.cli.batch_sink import FileSink, StreamSink
@@ -176,7 +177,8 @@ class _Work:
             options["max_cost"] = max(Decimal(0), left)  # where nothing is left, what costs nothing goes on
         if wanted.deadline is not None:
             options["deadline"] = max(0.001, wanted.deadline - (SYSTEM_CLOCK.now() - began))
-        self.runner.run(partial(self.order.client.batch, **options), rows)
+        given = rows if self.order.source.is_file else awaited(rows)
+        self.runner.run(partial(self.order.client.batch, **options), given)
 
     def _judge(self) -> None:
         """Go on after the canary only if all of its rows were answered."""

@@ -378,20 +378,17 @@ def test_the_cap_holds_over_what_no_line_tells(provider: Simulator, answer: str)
     A line that failed says no cost, and a row that is called off has none at all.
     """
     provider.always("*", faults.billed(faults.cut_body()) if answer == "cut-body" else "silent")
-    words = (*JOB, "--model", "first", "--max-cost", "0.004", "--workers", "2", "--retry-failed", "--deadline", "1")
+    words = (*JOB, "--model", "first", "--max-cost", "0.004", "--workers", "2", "--retry-failed", "--deadline", "2")
     first = run(*words, "--summary", "first.json")
     asked = provider.attempts()
     run(*words, "--summary", "second.json")
-    run(*words, "--summary", "third.json")
-    spent, second, third = (
-        json.loads(Path(f"{name}.json").read_text(), parse_float=Decimal) for name in ("first", "second", "third")
-    )
+    spent, second = (json.loads(Path(f"{name}.json").read_text(), parse_float=Decimal) for name in ("first", "second"))
 
     assert first.exit_code == 3, first.output
     assert asked > 0
     assert spent["spent_usd"] > 0
     assert second["spent_before_usd"] == spent["spent_usd"]
-    assert third["spent_before_usd"] + third["spent_usd"] <= Decimal("0.004")
+    assert second["spent_before_usd"] + second["spent_usd"] <= Decimal("0.004")
 
 
 def test_what_costs_nothing_needs_no_money(provider: Simulator, tmp_path: Path) -> None:

@@ -130,12 +130,10 @@ def test_the_second_signal_calls_off(provider: Simulator, tmp_path: Path) -> Non
 
 
 def test_the_third_signal_leaves(provider: Simulator, tmp_path: Path) -> None:
-    """At once, whatever is under way: here a pipe that says nothing more, which nobody can call off."""
-    with start(tmp_path, "batch", "-", "out.jsonl", stdin=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        process.stdin.write('{"prompt": "hello"}\n')
-        process.stdin.flush()
-        assert provider.wait_for(1, timeout=PATIENCE)
+    """At once, whatever is under way: here a pipe that is full, because nobody reads it and nobody closes it."""
+    (tmp_path / "in.jsonl").write_text("".join(f'{{"text": "{number} {"long " * 4_000}"}}\n' for number in range(ROWS)))
+    with start(tmp_path, "batch", "in.jsonl", "-", "--template", "{text}") as process:
+        assert provider.wait_for(4, timeout=PATIENCE)
         process.send_signal(signal.SIGINT)
         told(process, "stopping")
         process.send_signal(signal.SIGINT)
@@ -143,6 +141,37 @@ def test_the_third_signal_leaves(provider: Simulator, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
 
         assert process.wait(timeout=PATIENCE) == 130
+
+
+def test_a_pipe_that_pauses_holds_nothing_back(provider: Simulator, tmp_path: Path) -> None:
+    """What is answered is written before the next row comes; the first signal ends it, and the next run goes on."""
+    with start(tmp_path, "batch", "-", "-", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(2):
+            process.stdin.write(json.dumps({"prompt": f"hello {number}"}) + "\n")
+            process.stdin.flush()
+
+            assert json.loads(process.stdout.readline())["content"].endswith(f"hello {number}")
+
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(timeout=PATIENCE) == 130
+
+    assert provider.attempts() == 2
+
+
+def test_a_canary_takes_its_rows_from_a_pipe(provider: Simulator, tmp_path: Path) -> None:
+    """Each row once, in whichever of the two jobs."""
+    words = ("batch", "-", "out.jsonl", "--canary", "3", "--workers", "2")
+    with start(tmp_path, *words, stdin=subprocess.PIPE) as process:
+        given = "".join(f'{{"prompt": "word {number}"}}\n' for number in range(ROWS))
+        _, err = process.communicate(given, timeout=PATIENCE)
+
+    assert process.returncode == 0, err
+    assert "canary: 3 rows answered" in err
+    assert sorted(row["index"] for row in lines(tmp_path)) == list(range(ROWS))
+    assert provider.attempts() == ROWS
 
 
 def test_a_full_disk_stops_and_loses_nothing(provider: Simulator, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from holyroute.batch.ending import Ending, failed
 from holyroute.batch.governor import Governor
 from holyroute.batch.job import Job, Means
 from holyroute.batch.options import options_of
-from holyroute.batch.reading import rows_of
+from holyroute.batch.reading import Pause, row_of, rows_of
 from holyroute.batch.row import Cause
 from holyroute.testing import FakeClock
 
@@ -178,6 +178,20 @@ def test_the_first_result_does_not_wait_for_a_full_window() -> None:
     next(stage.job)
 
     assert len(taken) <= 2
+
+
+def test_a_pause_of_the_input_holds_nothing_back() -> None:
+    """Where there is no row at the moment, what is done comes out, and it is no row by itself."""
+    pause = Pause()
+    given = [row_of(0, "a"), *[pause] * 3, row_of(1, "b"), pause]
+    left = iter(given)
+    stage = Stage(left, limit=10)
+    first = next(stage.job)
+
+    assert first.index == 0
+    assert len(list(left)) > 2  # of the row behind the pauses nobody knew
+
+    assert [result.index for result in Stage(given, limit=10).results()] == [0, 1]
 
 
 def test_an_input_that_raises_ends_the_job_after_what_was_paid_for() -> None:
