@@ -62,6 +62,8 @@ def _mask(response: Response, attempt: Attempt) -> None:
     if content and secret in content:
         response._content = content.replace(secret, MASK)  # noqa: SLF001 - as mocks of requests set it
     text, mask = secret.decode(), MASK.decode()
+    if not _head_tells(response, text):
+        return
     response.reason = response.reason and response.reason.replace(text, mask)
     for headers in (response.headers, getattr(response.raw, "headers", None) or {}):
         # somebody else's adapter may put there what is no text
@@ -69,6 +71,13 @@ def _mask(response: Response, attempt: Attempt) -> None:
             _mask_header(headers, name, text, mask)
     for cookie in response.cookies:
         cookie.value = cookie.value and cookie.value.replace(text, mask)
+
+
+def _head_tells(response: Response, text: str) -> bool:
+    """Whether a text stands in the head. Its headers, those of `raw`, and the cookies are made of the same lines."""
+    store = getattr(response.headers, "_store", None)  # what requests keeps them in: names and values, without a walk
+    values = response.headers.values() if store is None else [value for _, value in store.values()]
+    return text in (response.reason or "") or any(isinstance(value, str) and text in value for value in values)
 
 
 def _mask_header(headers: Any, name: str, text: str, mask: str) -> None:
