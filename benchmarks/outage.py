@@ -99,9 +99,9 @@ class Measured:
 # --- the clients -----------------------------------------------------------------------------------------------------
 
 
-def of_holyroute(pair: Pair) -> Ask:
-    """A `Client` with both providers on one route."""
-    config = holyroute.load(
+def config_of(pair: Pair) -> holyroute.Config:
+    """Both providers on one route."""
+    return holyroute.load(
         env={},
         cwd_file=False,
         providers={
@@ -111,7 +111,11 @@ def of_holyroute(pair: Pair) -> Ask:
         routes={"general": {"normal": ["ma", "mb"]}},
         time={"connect": TIMEOUT, "read": TIMEOUT},
     )
-    client = holyroute.Client(router=Router(config, clock=pair.clock, env={"KEY": KEY}))
+
+
+def of_holyroute(pair: Pair) -> Ask:
+    """A `Client` with both providers on one route."""
+    client = holyroute.Client(router=Router(config_of(pair), clock=pair.clock, env={"KEY": KEY}))
     return lambda: client.chat(MESSAGES, task="general", priority="normal").content
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from outage import KEY, TIMEOUT, Pair, ScaledClock, contestants, in_threads
+from outage import KEY, Pair, ScaledClock, config_of, contestants, in_threads
 from tables import table
 
 import holyroute
@@ -39,17 +39,7 @@ class Story:
 
 def of_batch(pair: Pair, calls: int) -> int:
     """`Client.batch`: how many answers."""
-    config = holyroute.load(
-        env={},
-        cwd_file=False,
-        providers={
-            name: {"base_url": one.base_url, "api_key_env": "KEY"} for name, one in (("a", pair.a), ("b", pair.b))
-        },
-        models={"ma": {"provider": "a"}, "mb": {"provider": "b"}},
-        routes={"general": {"normal": ["ma", "mb"]}},
-        time={"connect": TIMEOUT, "read": TIMEOUT},
-    )
-    with holyroute.Client(router=Router(config, env={"KEY": KEY})) as client:
+    with holyroute.Client(router=Router(config_of(pair), env={"KEY": KEY})) as client:
         rows = (f"question {number}" for number in range(calls))
         return sum(result.ok for result in client.batch(rows, max_workers=THREADS, task="general", priority="normal"))
 

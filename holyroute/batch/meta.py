@@ -71,15 +71,7 @@ def read(output: Path) -> Meta | None:
 def write(output: Path, meta: Meta) -> None:
     """Write the meta file whole or not at all."""
     said = {"schema": SCHEMA, "version": __version__, **asdict(meta)}
-    path = path_of(output)
-    with place.private(path) as new:
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(said, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    place.sync(path.parent)
+    place.put(path_of(output), [json.dumps(said, indent=2).encode(), b"\n"])
 
 
 def _check(path: Path, said: Mapping[str, Any]) -> None:

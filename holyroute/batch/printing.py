@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from array import array
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from holyroute.batch.entry import decoded
 from holyroute.batch.scan import Bitmap, entries
 from holyroute.core import codec
-from holyroute.stores import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -89,17 +87,6 @@ def shaped(lines: Iterable[bytes], shape: str) -> Iterator[bytes]:
     if shape == "csv":
         return _table(lines)
     return map(openai_line, lines) if shape == "openai" else iter(lines)
-
-
-def put(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file whole or not at all; readable by its owner only."""
-    with place.private(path) as new:
-        with new.open("wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    place.sync(path.parent)
 
 
 def openai_line(line: bytes) -> bytes:

@@ -53,7 +53,6 @@ class Found:
         completion_tokens: of all answers.
         keys: the first eight bytes of each row's key by index, if asked for; 0 where there is no line.
         end: bytes of the whole lines.
-        tail: bytes behind them: a line that a kill cut off.
         bad: numbers of damaged lines, and what is wrong.
     """
 
@@ -64,7 +63,6 @@ class Found:
     completion_tokens: int = 0
     keys: array[int] | None = None
     end: int = 0
-    tail: int = 0
     bad: list[tuple[int, str]] = field(default_factory=list)
 
     @property
@@ -101,8 +99,7 @@ def scan(path: Path, *, keys: bool = False) -> Found:
             try:
                 found.note(decoded(line))
             except BadLineError as error:
-                if not whole:
-                    found.tail = len(line)
+                if not whole:  # a kill cut it off
                     break
                 found.bad.append((number, str(error)))
             found.end += len(line)

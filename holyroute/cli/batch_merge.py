@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from holyroute.cli.output import FAILED, Misuse, json_option, show, show_json
+from holyroute.stores.place import put
 
 if TYPE_CHECKING:
     from holyroute.batch.meta import Meta
@@ -32,7 +33,7 @@ def batch_merge(parts: tuple[str, ...], output: str, *, openai: bool, force: boo
     missing, or lines are damaged.
     """
     from holyroute.batch import meta as metas
-    from holyroute.batch.printing import Ordered, put, shaped
+    from holyroute.batch.printing import Ordered, shaped
 
     target = Path(output)
     paths = [Path(part) for part in parts]

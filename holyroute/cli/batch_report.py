@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from holyroute.batch import meta as metas
 from holyroute.batch.estimate import Estimator, pace
-from holyroute.batch.printing import put
 from holyroute.batch.row import Cause
 from holyroute.batch.scan import Found, scan
 from holyroute.cli.batch_display import duration, largest
 from holyroute.cli.batch_run import FULL, INTERRUPTED, REJECTED
 from holyroute.cli.output import FAILED, UNKNOWN, console, show, show_json, show_table, usd
+from holyroute.stores.place import put
 
 if TYPE_CHECKING:
     from holyroute.batch.estimate import Estimate

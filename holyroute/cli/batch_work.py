@@ -18,7 +18,7 @@ from holyroute.batch import checkpoint as checkpoints
 from holyroute.batch.calls import call_of
 from holyroute.batch.meta import path_of
 from holyroute.batch.options import Defaults
-from holyroute.batch.printing import Ordered, failure_line, put, shaped
+from holyroute.batch.printing import Ordered, failure_line, shaped
 from holyroute.batch.row import Row
 from holyroute.batch.scan import Found
 from holyroute.batch.source import STDIN, Source
@@ -32,6 +32,7 @@ from holyroute.cli.output import Failure, Misuse, has_key, how_to_get_a_key, sho
 from holyroute.client import Client
 from holyroute.core.clock import SYSTEM_CLOCK
 from holyroute.exceptions import HolyRouteError
+from holyroute.stores.place import put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -155,7 +155,9 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if is_dataclass(value) and not isinstance(value, type):
         facts = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
-        return {**facts, "error_rate": value.error_rate} if isinstance(value, Figures) else facts
+        if isinstance(value, Figures):
+            facts |= {"error_rate": value.error_rate, "success_rate": value.success_rate}
+        return facts
     if isinstance(value, Mapping):
         return dict(value)
     return str(value) if isinstance(value, Decimal) else value

@@ -80,10 +80,6 @@ class Slice:
             added = other.buckets if mine is None else map(int.__add__, mine, other.buckets)
             self.buckets = array("I", added)
 
-    def above(self, seconds: float) -> int:
-        """How many answers took longer, by their buckets."""
-        return sum(self.buckets[bucket(seconds) + 1 :]) if self.buckets is not None else 0
-
     @property
     def average(self) -> float | None:
         """Seconds of an answer; None where there was none."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from holyroute.exceptions import QueueCorrupt, QueueError, QueueUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 SMALLEST = 512  # bytes: SQLite takes a shorter file for a new one, and we never make one
@@ -90,6 +90,17 @@ def private(path: Path) -> Iterator[Path]:
         yield new
     finally:
         new.unlink(missing_ok=True)
+
+
+def put(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file whole or not at all; readable by its owner only."""
+    with private(path) as new:
+        with new.open("wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    sync(path.parent)
 
 
 def sync(folder: Path) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from holyroute.batch.entry import decoded, encoded
-from holyroute.batch.printing import Ordered, failure_line, openai_line, put, shaped
+from holyroute.batch.printing import Ordered, failure_line, openai_line, shaped
 from holyroute.batch.row import Cause, RowError, RowResult
 from holyroute.core.completion import Usage
+from holyroute.stores.place import put
 
 if TYPE_CHECKING:
     from pathlib import Path
