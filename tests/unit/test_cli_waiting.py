@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from holyroute.cli.waiting import as_completed
+from holyroute.cli.waiting import as_completed, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class _InterruptedError(Exception):
@@ -34,7 +34,10 @@ def _unheard() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_unheard")
-def test_a_signal_is_heard_even_if_it_does_not_wake_the_thread() -> None:
+@pytest.mark.parametrize(
+    "sleep", [lambda: list(as_completed([Future[None]()])), lambda: wait(threading.Event())], ids=["futures", "event"]
+)
+def test_a_signal_is_heard_even_if_it_does_not_wake_the_thread(sleep: Callable[[], object]) -> None:
     """Ctrl-C ends the wait though the signal did not interrupt the lock that the main thread sleeps on."""
 
     def send() -> None:
@@ -44,7 +47,7 @@ def test_a_signal_is_heard_even_if_it_does_not_wake_the_thread() -> None:
     sender = threading.Timer(0.1, send)
     sender.start()
     with pytest.raises(_InterruptedError):
-        list(as_completed([Future[None]()]))
+        sleep()
     sender.join()
 
 

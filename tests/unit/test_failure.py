@@ -257,6 +257,17 @@ def test_a_header_that_repeats_a_key_loses_nothing_else() -> None:
     assert shown.reason == "not ***"
 
 
+@pytest.mark.parametrize(("reason", "header"), [("not test-key-b", "one"), ("Unauthorized", "not test-key-b")])
+def test_one_place_that_repeats_a_key_is_enough(reason: str, header: str) -> None:
+    """The head is taken apart wherever in it a key stands."""
+    made = response(401)
+    made.reason, made.headers["X"] = reason, header
+    shown = without_key(ATTEMPT, REQUEST, lambda: made)
+
+    assert "not ***" in {shown.reason, shown.headers["X"]}
+    assert "test-key-b" not in f"{shown.reason} {shown.headers}"
+
+
 @pytest.mark.parametrize("headers", [None, {"X": 5}, {b"X": b"test"}])
 def test_headers_that_are_no_text_are_left_alone(headers: Any) -> None:
     """An adapter of the user's own may put anything there."""
