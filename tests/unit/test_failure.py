@@ -261,7 +261,7 @@ def test_a_header_that_repeats_a_key_loses_nothing_else() -> None:
 def test_one_place_that_repeats_a_key_is_enough(reason: str, header: str) -> None:
     """The head is taken apart wherever in it a key stands."""
     made = response(401)
-    made.reason, made.headers["X"] = reason, header
+    made.reason, made.headers["X"], made.headers["Y"] = reason, header, "v"
     shown = without_key(ATTEMPT, REQUEST, lambda: made)
 
     assert "not ***" in {shown.reason, shown.headers["X"]}
